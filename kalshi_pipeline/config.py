@@ -1,0 +1,103 @@
+"""Every tunable number, once: default, unit, source.
+
+Nothing here reads the environment; `resources/` and the command line do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+CENTI_PER_CONTRACT = 100
+BP_PER_DOLLAR = 10_000
+MICRO_PER_DOLLAR = 1_000_000
+MICRO_PER_CENT = 10_000
+
+# What decoding accepts as a size: 10^9 contracts (reliability rule D10).
+MAX_SIZE_CENTI = 10**9 * CENTI_PER_CONTRACT
+# One line of a recording is never longer than this (reliability rule D20).
+MAX_LINE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class BookConfig:
+    """How raw messages become trusted books."""
+
+    near_bp: int = 500  # "near" depth: within 5 cents of the touch
+    cost_size_centi: int = 10 * CENTI_PER_CONTRACT  # k of the marginal cost features
+    crossed_tolerance_ms: int = 1_000  # a crossed book closes a segment only when it outlasts this
+    crossed_tolerance_messages: int = 5  # ... and this many messages
+    clock_back_ms: int = 1_000  # a receive clock going back further is counted
+    clock_jump_ms: int = 86_400_000  # a jump further than a day closes the segment
+    ladder_every: int = 1_000  # full ladders are kept every N messages of a segment
+
+
+@dataclass(frozen=True)
+class StepConfig:
+    """When the agent may act."""
+
+    min_step_ms: int = 0  # 0: one step at each receive millisecond in which the book changed
+
+
+@dataclass(frozen=True)
+class SuitabilityConfig:
+    """Which markets are worth an episode. Source: training plan, section 1.3."""
+
+    min_steps: int = 50
+    min_quartiles: int = 2
+    causal_share: float = 0.2  # the causal universe is chosen from this first share
+
+
+@dataclass(frozen=True)
+class TradingConfig:
+    """The rules of one episode."""
+
+    cash_start_micro: int = 100 * MICRO_PER_DOLLAR  # $100; training plan, section 2.1
+    order_size_centi: int = CENTI_PER_CONTRACT  # 1 contract an action; plan, section 2.3
+    position_limit_centi: int = 10 * CENTI_PER_CONTRACT  # either side
+    latency_ms: int = 250  # market time, and at least one message
+    fees: bool = True
+    fill_model: Literal["cross"] = "cross"
+    mark: Literal["liquidation", "mid"] = "liquidation"  # what the reward is the change of
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Hyper-parameters of PPO. Source: training plan, sections 3.2 and 3.3."""
+
+    learning_rate: float = 1e-4
+    n_envs: int = 64  # with n_steps: 4,096 transitions a rollout, as the plan's n_steps
+    n_steps: int = 64
+    batch_size: int = 256
+    n_epochs: int = 10
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    ent_coef: float = 0.05
+    vf_coef: float = 0.5
+    max_grad_norm: float = 0.5
+    hidden: tuple[int, ...] = (256, 256, 128)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a policy is judged."""
+
+    n_envs: int = 256
+    resamples: int = 10_000  # cluster bootstrap
+    confidence: float = 0.95
+    min_units: int = 30  # below this many independent events no interval is claimed
+    stochastic_repeats: int = 5  # episodes of a stochastic policy per market segment
+    seed: int = 20_251_214
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """All of it."""
+
+    book: BookConfig = field(default_factory=BookConfig)
+    step: StepConfig = field(default_factory=StepConfig)
+    suitability: SuitabilityConfig = field(default_factory=SuitabilityConfig)
+    trading: TradingConfig = field(default_factory=TradingConfig)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

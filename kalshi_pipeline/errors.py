@@ -1,0 +1,120 @@
+"""Every error the pipeline raises on purpose, in one tree.
+
+    KalshiPipelineError
+    ├── RecordingError            the raw capture
+    │   ├── SessionNotFound       no source knows this session id
+    │   ├── MissingFile           a recording folder lacks session.json or its messages
+    │   └── CorruptRecording      a file of the recording cannot be read at all
+    ├── InvalidName               a session id or ticker that is not one
+    ├── StorageError              the warehouse
+    │   ├── NotPublished          nothing has been published under this name yet
+    │   ├── CorruptFile           bytes on disk differ from their manifest, or are not what they claim
+    │   └── LimitExceeded         refused because it is larger than the declared bound
+    ├── PlanError                 a training plan that contradicts itself
+    ├── TrainingError
+    │   ├── NoSuitableMarket      nothing to train on
+    │   ├── TrainingDiverged      a number stopped being finite, or broke its bound
+    │   ├── MissingParent         the phase to continue from is not there
+    │   ├── CorruptCheckpoint     a checkpoint that cannot be trusted
+    │   └── IncompatibleCheckpoint  made by another feature table or network
+    └── EvaluationError           an evaluation that cannot be carried out
+"""
+
+from __future__ import annotations
+
+
+class KalshiPipelineError(Exception):
+    """One sentence for a person, with the facts beside it for a machine.
+
+    Args:
+        message: what went wrong and, where there is one, the remedy.
+        session: session id, where one is concerned.
+        market: market ticker, where one is concerned.
+        row: the row, line or step at fault.
+        rule: the rule that was broken.
+        value: the offending value.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        session: int | str | None = None,
+        market: str | None = None,
+        row: int | str | None = None,
+        rule: str | None = None,
+        value: object = None,
+    ) -> None:
+        self.session, self.market, self.row = session, market, row
+        self.rule, self.value = rule, value
+        facts = {"session": session, "market": market, "row": row, "rule": rule, "value": value}
+        named = ", ".join(f"{name} {fact}" for name, fact in facts.items() if fact is not None)
+        super().__init__(f"{message} [{named}]" if named else message)
+
+
+class RecordingError(KalshiPipelineError):
+    """The raw capture cannot be used."""
+
+
+class SessionNotFound(RecordingError):
+    """No source knows this session id."""
+
+
+class MissingFile(RecordingError):
+    """A recording folder lacks a file it must have."""
+
+
+class CorruptRecording(RecordingError):
+    """A file of the recording cannot be read at all."""
+
+
+class InvalidName(KalshiPipelineError):
+    """A session id or market ticker that does not have the form of one."""
+
+
+class StorageError(KalshiPipelineError):
+    """The warehouse cannot give or take what was asked."""
+
+
+class NotPublished(StorageError):
+    """Nothing has been published under this name yet."""
+
+
+class CorruptFile(StorageError):
+    """Bytes on disk differ from their manifest, or are not what they claim to be."""
+
+
+class LimitExceeded(StorageError):
+    """Refused because it is larger than the declared bound."""
+
+
+class PlanError(KalshiPipelineError):
+    """A training plan that contradicts itself or names what does not exist."""
+
+
+class TrainingError(KalshiPipelineError):
+    """Training cannot go on."""
+
+
+class NoSuitableMarket(TrainingError):
+    """There is nothing to train on."""
+
+
+class TrainingDiverged(TrainingError):
+    """A number stopped being finite, or broke a bound that only a simulator bug can break."""
+
+
+class MissingParent(TrainingError):
+    """The phase to continue from has no checkpoint."""
+
+
+class CorruptCheckpoint(TrainingError):
+    """A checkpoint that is incomplete, damaged or not finite."""
+
+
+class IncompatibleCheckpoint(TrainingError):
+    """A checkpoint made by another feature table or network."""
+
+
+class EvaluationError(KalshiPipelineError):
+    """An evaluation that cannot be carried out."""
