@@ -1,0 +1,89 @@
+"""What the simulator replays: the messages, steps and features of many market segments, as arrays.
+
+A tape holds no strings and no objects, so that a compiled kernel reads it directly; `Universe` adds
+the names. Nothing on a tape after the current row is ever read by the simulator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class RowKind(IntEnum):
+    """What a message row of a trusted segment does."""
+
+    SNAPSHOT = 0  # replaces the book
+    DELTA = 1  # changes one level of one bid ladder
+    TRADE = 2  # a public trade; the book changes by deltas of its own
+
+
+class Tape(NamedTuple):
+    """R message rows, T steps, E episodes (market segments), S snapshots, V snapshot levels, G grids.
+
+    Rows of one episode are contiguous, in replay order; so are its steps. Prices are YES-scale
+    1/10,000 dollar unless said otherwise, sizes 1/100 contract.
+    """
+
+    # rows [R]
+    time_ms: NDArray[np.int64]  # receive time, never decreasing within an episode
+    kind: NDArray[np.uint8]  # RowKind
+    side: NDArray[np.uint8]  # DELTA: ladder, 0 YES bids / 1 NO bids; TRADE: taker bought 0 YES / 1 NO
+    price_bp: NDArray[np.int32]  # DELTA: in the ladder's own scale; TRADE: YES scale
+    change_centi: NDArray[np.int64]  # DELTA: signed; TRADE: size; SNAPSHOT: its index in snapshot_first
+    bid_bp: NDArray[np.int32]  # best bid after the row; 0 = no bids
+    ask_bp: NDArray[np.int32]  # best ask after the row; 10,000 = no asks
+    bid_size_centi: NDArray[np.int64]
+    ask_size_centi: NDArray[np.int64]
+    # snapshots: levels of snapshot s are snapshot_first[s] .. snapshot_first[s + 1]
+    snapshot_first: NDArray[np.int64]  # [S + 1]
+    level_side: NDArray[np.uint8]  # [V] 0 YES bids, 1 NO bids
+    level_price_bp: NDArray[np.int32]  # [V] in the ladder's own scale
+    level_size_centi: NDArray[np.int64]  # [V]
+    # steps [T]
+    step_row: NDArray[np.int64]  # last row known when the agent acts
+    features: NDArray[np.float32]  # [T, 35] market and temporal features at that row
+    # episodes [E]
+    first_row: NDArray[np.int64]  # always a SNAPSHOT row
+    end_row: NDArray[np.int64]  # exclusive; the closing snapshot of the market is not a row
+    first_step: NDArray[np.int64]  # step_row[first_step] >= first_row
+    end_step: NDArray[np.int64]  # exclusive; step_row[end_step - 1] == end_row - 1; >= 2 steps
+    settlement_bp: NDArray[np.int32]  # 0 or 10,000 where the segment ends at the market's close and
+    # the result is known (terminated); -1 otherwise (truncated)
+    grid: NDArray[np.int32]  # index into the grid arrays
+    fee_schedule: NDArray[np.int64]  # [E, 4] taker rate, maker rate (1/10,000 each), multiplier
+    # (1/100), rounding rule (0: an order's fee up to the cent, before 28 May 2026; 1: per fill, after)
+    # grids [G]
+    grid_step_bp: NDArray[np.int32]  # spacing of the dense ladder
+    tick_up_bp: NDArray[np.int32]  # [G, 10001] to the next valid price above; 0 = none
+    tick_down_bp: NDArray[np.int32]  # [G, 10001] to the next valid price below; 0 = none
+
+
+@dataclass(frozen=True)
+class Episode:
+    """The names behind one episode of a tape."""
+
+    session: int
+    market: str
+    event: str  # Kalshi's event: the unit of inference
+    segment: int
+    start_ms: int
+    end_ms: int
+    steps: int
+    tier: str  # activity tier of its market: high, medium, low
+    settles: bool  # ends at the market's close with a known result
+
+
+@dataclass(frozen=True)
+class Universe:
+    """A tape and the names of its episodes, `len(episodes) == E`, same order."""
+
+    tape: Tape
+    episodes: tuple[Episode, ...]
+
+    def __len__(self) -> int:
+        return len(self.episodes)
