@@ -1,23 +1,23 @@
 """Every error the pipeline raises on purpose, in one tree.
 
-    KalshiPipelineError
-    ├── RecordingError            the raw capture
-    │   ├── SessionNotFound       no source knows this session id
-    │   ├── MissingFile           a recording folder lacks session.json or its messages
-    │   └── CorruptRecording      a file of the recording cannot be read at all
-    ├── InvalidName               a session id or ticker that is not one
-    ├── StorageError              the warehouse
-    │   ├── NotPublished          nothing has been published under this name yet
-    │   ├── CorruptFile           bytes on disk differ from their manifest, or are not what they claim
-    │   └── LimitExceeded         refused because it is larger than the declared bound
-    ├── PlanError                 a training plan that contradicts itself
-    ├── TrainingError
-    │   ├── NoSuitableMarket      nothing to train on
-    │   ├── TrainingDiverged      a number stopped being finite, or broke its bound
-    │   ├── MissingParent         the phase to continue from is not there
-    │   ├── CorruptCheckpoint     a checkpoint that cannot be trusted
-    │   └── IncompatibleCheckpoint  made by another feature table or network
-    └── EvaluationError           an evaluation that cannot be carried out
+KalshiPipelineError
+├── RecordingError            the raw capture
+│   ├── SessionNotFound       no source knows this session id
+│   ├── MissingFile           a recording folder lacks session.json or its messages
+│   └── CorruptRecording      a file of the recording cannot be read at all
+├── InvalidName               a session id or ticker that is not one
+├── StorageError              the warehouse
+│   ├── NotPublished          nothing has been published under this name yet
+│   ├── CorruptFile           bytes on disk differ from their manifest, or are not what they claim
+│   └── LimitExceeded         refused because it is larger than the declared bound
+├── PlanError                 a training plan that contradicts itself
+├── TrainingError
+│   ├── NoSuitableMarket      nothing to train on
+│   ├── TrainingDiverged      a number stopped being finite, or broke its bound
+│   ├── MissingParent         the phase to continue from is not there
+│   ├── CorruptCheckpoint     a checkpoint that cannot be trusted
+│   └── IncompatibleCheckpoint  made by another feature table or network
+└── EvaluationError           an evaluation that cannot be carried out
 """
 
 from __future__ import annotations

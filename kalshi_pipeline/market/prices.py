@@ -7,7 +7,7 @@ the best NO bid. Source: Kalshi API documentation, "orderbook responses" and "su
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -20,8 +20,8 @@ from kalshi_pipeline.errors import RecordingError
 
 YES, NO = 0, 1
 
-# Price structures known by name, as (start_bp, end_bp, step_bp); used only where a market's metadata
-# does not carry its `price_ranges`.
+# Price structures known by name, as (start_bp, end_bp, step_bp); used only where a market's
+# metadata do not carry its `price_ranges`.
 STRUCTURES: Mapping[str, tuple[tuple[int, int, int], ...]] = {
     "linear_cent": ((0, 10_000, 100),),
     "deci_cent": ((0, 10_000, 10),),
@@ -121,16 +121,9 @@ def declared_grid(market: Mapping[str, Any]) -> TickGrid | None:
     return grid_of_ranges(named) if named else None
 
 
-def observed_grid(prices_bp: Iterable[int]) -> TickGrid:
-    """The coarsest known uniform grid that holds every price a market showed.
-
-    For markets whose metadata are missing; whole cents, tenths, hundredths of a cent.
-    """
-    observed = np.unique(np.fromiter(prices_bp, dtype=np.int64))
-    for step in (100, 10, 1):
-        if not np.any(observed % step):
-            return grid_of_ranges(((0, BP_PER_DOLLAR, step),))
-    raise AssertionError("every integer price lies on the finest grid")
+def uniform_grid(step_bp: int) -> TickGrid:
+    """One step from 0 to 1 dollar."""
+    return grid_of_ranges(((0, BP_PER_DOLLAR, step_bp),))
 
 
 def to_bp(text: str | float) -> int:

@@ -1,1 +1,1 @@
-
+"""Where raw messages come from: recording folders, (later) PostgreSQL, generated sessions."""

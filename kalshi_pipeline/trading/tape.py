@@ -7,34 +7,33 @@ the names. Nothing on a tape after the current row is ever read by the simulator
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kalshi_pipeline.market.orderbook import RowKind
 
-class RowKind(IntEnum):
-    """What a message row of a trusted segment does."""
-
-    SNAPSHOT = 0  # replaces the book
-    DELTA = 1  # changes one level of one bid ladder
-    TRADE = 2  # a public trade; the book changes by deltas of its own
+__all__ = ["Episode", "RowKind", "Tape", "Universe"]
 
 
 class Tape(NamedTuple):
-    """R message rows, T steps, E episodes (market segments), S snapshots, V snapshot levels, G grids.
+    """R message rows, T steps, E episodes, S snapshots, V snapshot levels, G grids.
 
-    Rows of one episode are contiguous, in replay order; so are its steps. Prices are YES-scale
+    An episode is one market segment. Rows of one episode are contiguous, in replay order; so are its steps. Prices are YES-scale
     1/10,000 dollar unless said otherwise, sizes 1/100 contract.
     """
 
     # rows [R]
     time_ms: NDArray[np.int64]  # receive time, never decreasing within an episode
     kind: NDArray[np.uint8]  # RowKind
-    side: NDArray[np.uint8]  # DELTA: ladder, 0 YES bids / 1 NO bids; TRADE: taker bought 0 YES / 1 NO
+    side: NDArray[
+        np.uint8
+    ]  # DELTA: ladder, 0 YES bids / 1 NO bids; TRADE: taker bought 0 YES / 1 NO
     price_bp: NDArray[np.int32]  # DELTA: in the ladder's own scale; TRADE: YES scale
-    change_centi: NDArray[np.int64]  # DELTA: signed; TRADE: size; SNAPSHOT: its index in snapshot_first
+    change_centi: NDArray[
+        np.int64
+    ]  # DELTA: signed; TRADE: size; SNAPSHOT: its index in snapshot_first
     bid_bp: NDArray[np.int32]  # best bid after the row; 0 = no bids
     ask_bp: NDArray[np.int32]  # best ask after the row; 10,000 = no asks
     bid_size_centi: NDArray[np.int64]
@@ -56,7 +55,7 @@ class Tape(NamedTuple):
     # the result is known (terminated); -1 otherwise (truncated)
     grid: NDArray[np.int32]  # index into the grid arrays
     fee_schedule: NDArray[np.int64]  # [E, 4] taker rate, maker rate (1/10,000 each), multiplier
-    # (1/100), rounding rule (0: an order's fee up to the cent, before 28 May 2026; 1: per fill, after)
+    # (1/100), rounding rule (0: the order's fee up to the cent, to 28 May 2026; 1: per fill, after)
     # grids [G]
     grid_step_bp: NDArray[np.int32]  # spacing of the dense ladder
     tick_up_bp: NDArray[np.int32]  # [G, 10001] to the next valid price above; 0 = none

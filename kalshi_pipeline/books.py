@@ -1,0 +1,352 @@
+"""Messages -> validated books: trusted segments, quarantine, and how good the session is.
+
+The table `books.parquet` holds one row an applied message, market by market in replay order:
+the message, its segment, and the book after it. Every raw row (one delta or one snapshot frame)
+ends as exactly one of: applied, quarantined with a reason, before the first snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from kalshi_pipeline.config import BookConfig
+from kalshi_pipeline.market.integrity import Reason, SegmentEnd, label
+from kalshi_pipeline.market.orderbook import (
+    NOT_A_BOOK_ROW,
+    BookRows,
+    Counters,
+    Frames,
+    Ladders,
+    Markets,
+    RowKind,
+    Rules,
+    Segments,
+    replay,
+)
+from kalshi_pipeline.market.prices import TickGrid, declared_grid, uniform_grid
+from kalshi_pipeline.recordings.folder import SessionInfo, time_ms
+from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
+from kalshi_pipeline.replay_order import SessionFrames, frames_of
+from kalshi_pipeline.session_quality import session_quality
+
+BOOKS_VERSION = "1"
+_PACKED = {"compression": "zstd", "use_dictionary": ["market", "kind", "side", "segment"]}
+
+
+@dataclass(frozen=True)
+class Market:
+    """What is known about one market of a session.
+
+    Args:
+        close_ms: declared close; None where unknown, or where the exchange may have moved it
+            earlier without the recording saying when (using it then would look ahead).
+        result: `yes`, `no`, or None where unknown.
+    """
+
+    ticker: str
+    event: str
+    grid: TickGrid
+    close_ms: int | None
+    result: str | None
+
+    @property
+    def series(self) -> str:
+        """The series of a ticker: what fees are set for."""
+        return self.ticker.split("-")[0]
+
+
+@dataclass(frozen=True)
+class Books:
+    """The validated books of one session.
+
+    Args:
+        rows: table of applied messages, see `books.parquet`.
+        segments: one row a trusted stretch, with `first_row` and `end_row` into `rows`.
+        ladders: full ladders as (row, side, price_bp, size_centi), `row` ascending.
+        quarantine: every rejected raw row with its reason.
+        markets: in the order of the codes in `rows`.
+        quality: the session's measured figures.
+    """
+
+    rows: pa.Table
+    segments: pa.Table
+    ladders: pa.Table
+    quarantine: pa.Table
+    markets: tuple[Market, ...]
+    quality: Mapping[str, Any]
+
+
+def build_books(
+    messages: pa.Table,
+    rejected: pa.Table,
+    info: SessionInfo,
+    declared_markets: Sequence[Mapping[str, Any]],
+    config: BookConfig,
+) -> Books:
+    """Replay a session.
+
+    Args:
+        messages: its message table.
+        rejected: what decoding put into quarantine.
+        info: what the collector declared.
+        declared_markets: objects of `markets.json`.
+        config: tolerances.
+
+    Returns:
+        The books; `rows_in = applied + quarantined + before_snapshot` holds exactly.
+    """
+    session = frames_of(messages, info)
+    markets = _markets(session, declared_markets)
+    compiled = _compiled_markets(markets)
+    frames = session.frames
+    count = len(frames.kind)
+    rows = BookRows(*(np.zeros(count, dtype=dtype) for dtype in _row_types()))
+    segments, ladders = _capacity(frames, compiled, config)
+    counters = np.zeros(len(Counters), dtype=np.int64)
+    rules = Rules(
+        config.near_bp,
+        config.cost_size_centi,
+        config.crossed_tolerance_ms,
+        config.crossed_tolerance_messages,
+        config.ladder_every,
+        info.sequence == "none",
+    )
+    cells = int(2 * compiled.levels.sum())
+    replay(
+        frames, compiled, rules, np.zeros(cells, dtype=np.int64), rows, segments, ladders, counters
+    )
+    applied, position = _applied_order(frames, rows)
+    table = _row_table(session, rows, applied, markets)
+    segment_table = _segment_table(segments, counters, rows, applied, markets)
+    quarantine = pa.concat_tables([rejected, _quarantine(session, rows, markets)])
+    ladder_table = _ladder_table(ladders, counters, position)
+    quality = session_quality(
+        session, rows, table, segment_table, quarantine, counters, info, declared_markets
+    )
+    return Books(table, segment_table, ladder_table, quarantine, markets, quality)
+
+
+def write_books(books: Books, folder: Path) -> None:
+    """Write the five tables of a session's books into a folder."""
+    pq.write_table(books.rows, folder / "books.parquet", **_PACKED)
+    pq.write_table(books.segments, folder / "segments.parquet", compression="zstd")
+    pq.write_table(books.ladders, folder / "ladders.parquet", compression="zstd")
+    pq.write_table(books.quarantine, folder / "quarantine.parquet", compression="zstd")
+    pq.write_table(_market_table(books.markets), folder / "markets.parquet", compression="zstd")
+
+
+def ladder_at(
+    rows: pa.Table, ladders: pa.Table, segments: pa.Table, row: int
+) -> dict[tuple[int, int], int]:
+    """The whole book after one row of the book table, rebuilt exactly.
+
+    Args:
+        rows: book table.
+        ladders: kept ladders.
+        segments: segment table.
+        row: index into `rows`; must lie in a segment.
+
+    Returns:
+        (side, price_bp in the ladder's own scale) -> size_centi, levels with size only.
+    """
+    begins = segments["first_row"].to_numpy()
+    segment = int(np.searchsorted(begins, row, side="right")) - 1
+    kept = ladders["row"].to_numpy()
+    start = int(begins[segment])
+    usable = kept[(kept >= start) & (kept <= row)]
+    # a segment whose first book is empty keeps no levels there
+    anchor = int(usable.max()) if len(usable) else start
+    levels = ladders.filter(pc.equal(ladders["row"], anchor))
+    sides, prices = levels["side"].to_pylist(), levels["price_bp"].to_pylist()
+    book = dict(zip(zip(sides, prices, strict=True), levels["size_centi"].to_pylist(), strict=True))
+    for change in rows.slice(anchor + 1, row - anchor).to_pylist():
+        if change["kind"] == RowKind.DELTA:
+            level = (change["side"], change["price_bp"])
+            book[level] = book.get(level, 0) + change["size_centi"]
+    return {level: size for level, size in book.items() if size}
+
+
+def _row_types() -> tuple[type, ...]:
+    return (
+        np.uint8, np.uint8, np.int32, np.int64, np.int32, np.int32,
+        *(np.int64,) * 6, np.int32, np.int32, np.int32, np.int32, np.int64, np.int64,
+    )  # fmt: skip
+
+
+def _markets(session: SessionFrames, declared: Sequence[Mapping[str, Any]]) -> tuple[Market, ...]:
+    by_ticker = {entry.get("ticker"): entry for entry in declared}
+    result = []
+    for ticker, step_bp in zip(session.tickers, session.observed_step_bp(), strict=True):
+        entry = by_ticker.get(ticker, {})
+        grid = declared_grid(entry) or uniform_grid(int(step_bp))
+        close = None if entry.get("can_close_early") else time_ms(entry.get("close_time"))
+        result.append(
+            Market(
+                ticker,
+                str(entry.get("event_ticker") or ticker.rpartition("-")[0] or ticker),
+                grid,
+                close,
+                entry.get("result") if entry.get("result") in {"yes", "no"} else None,
+            )
+        )
+    return tuple(result)
+
+
+def _compiled_markets(markets: Sequence[Market]) -> Markets:
+    grids = list(dict.fromkeys(market.grid for market in markets))
+    levels = np.array([market.grid.levels for market in markets], dtype=np.int64)
+    base = np.concatenate([[0], np.cumsum(2 * levels)])[:-1].astype(np.int64)
+    return Markets(
+        np.array([market.grid.step_bp for market in markets], dtype=np.int32),
+        base,
+        levels,
+        np.array([grids.index(market.grid) for market in markets], dtype=np.int32),
+        np.array([grid.valid for grid in grids], dtype=np.bool_).reshape(len(grids), 10_001),
+        np.array([-1 if m.close_ms is None else m.close_ms for m in markets], dtype=np.int64),
+    )
+
+
+def _capacity(frames: Frames, markets: Markets, config: BookConfig) -> tuple[Segments, Ladders]:
+    snapshots = int(np.count_nonzero(frames.kind == 0))
+    per_market = np.bincount(frames.market[frames.market >= 0], minlength=len(markets.levels))
+    kept = int((per_market // config.ladder_every * 2 * markets.levels).sum())
+    levels = len(frames.level_side) + kept
+    segments = Segments(
+        np.zeros(snapshots, np.int32), np.zeros(snapshots, np.int64), np.zeros(snapshots, np.uint8)
+    )
+    ladders = Ladders(
+        np.zeros(levels, np.int64),
+        np.zeros(levels, np.uint8),
+        np.zeros(levels, np.int32),
+        np.zeros(levels, np.int64),
+    )
+    return segments, ladders
+
+
+def _applied_order(frames: Frames, rows: BookRows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    # frames that become rows, market by market; and each frame's row (-1 = none)
+    applied = np.flatnonzero(rows.reason == Reason.APPLIED)
+    applied = applied[np.argsort(frames.market[applied], kind="stable")]
+    position = np.full(len(frames.kind), -1, dtype=np.int64)
+    position[applied] = np.arange(len(applied))
+    return applied, position
+
+
+def _row_table(
+    session: SessionFrames, rows: BookRows, applied: NDArray[np.int64], markets: Sequence[Market]
+) -> pa.Table:
+    frames = session.frames
+    market = pa.DictionaryArray.from_arrays(
+        pa.array(frames.market[applied]), pa.array([m.ticker for m in markets], pa.string())
+    )
+    columns: dict[str, Any] = {
+        "market": market,
+        "segment": rows.segment[applied],
+        "frame": session.frame[applied],
+        "epoch": session.epoch[applied],
+        "sid": session.sid[applied],
+        "seq": pa.array(session.seq[applied], mask=session.seq[applied] < 0),
+        "recv_ms": frames.time_ms[applied],
+        "time_ms": rows.time_ms[applied],
+        "kind": rows.row_kind[applied],
+        "side": frames.side[applied],
+        "price_bp": frames.price_bp[applied],
+        "size_centi": frames.size_centi[applied],
+    }
+    for name in BookRows._fields[4:]:
+        columns[name] = getattr(rows, name)[applied]
+    return pa.table(columns)
+
+
+def _segment_table(
+    segments: Segments,
+    counters: NDArray[np.int64],
+    rows: BookRows,
+    applied: NDArray[np.int64],
+    markets: Sequence[Market],
+) -> pa.Table:
+    # rows of one market are contiguous and its segments do not interleave: runs of equal segment
+    count = int(counters[Counters.SEGMENTS])
+    ids = rows.segment[applied]
+    inside = (ids >= 0) & (rows.row_kind[applied] != RowKind.CLOSE)
+    first = np.full(count, len(applied), dtype=np.int64)
+    end = np.zeros(count, dtype=np.int64)
+    where = np.flatnonzero(inside)
+    np.minimum.at(first, ids[where], where)
+    np.maximum.at(end, ids[where], where + 1)
+    order = np.argsort(first, kind="stable")
+    times = rows.time_ms[applied]
+    return pa.table(
+        {
+            "segment": order.astype(np.int32),
+            "market": [markets[segments.market[i]].ticker for i in order],
+            "first_row": first[order],
+            "end_row": end[order],
+            "start_ms": times[first[order]] if count else np.zeros(0, np.int64),
+            "end_ms": times[end[order] - 1] if count else np.zeros(0, np.int64),
+            "messages": end[order] - first[order],
+            "ended_by": [label(SegmentEnd(int(segments.end[i]))) for i in order],
+        }
+    )
+
+
+def _quarantine(session: SessionFrames, rows: BookRows, markets: Sequence[Market]) -> pa.Table:
+    outside = {Reason.APPLIED, Reason.BEFORE_SNAPSHOT, NOT_A_BOOK_ROW}
+    where = np.flatnonzero(~np.isin(rows.reason, list(outside)))
+    frames = session.frames
+    names = {int(code): label(Reason(int(code))) for code in np.unique(rows.reason[where])}
+    return pa.table(
+        {
+            "market": [markets[frames.market[f]].ticker for f in where],
+            "epoch": session.epoch[where],
+            "sid": session.sid[where],
+            "seq": pa.array(session.seq[where], mask=session.seq[where] < 0),
+            "recv_ms": frames.time_ms[where],
+            "frame": session.frame[where],
+            "file": session.file[where],
+            "offset": session.offset[where],
+            "reason": [names[int(rows.reason[f])] for f in where],
+            "value": [f"{frames.price_bp[f]}:{frames.size_centi[f]}" for f in where],
+        },
+        schema=QUARANTINE_SCHEMA,
+    )
+
+
+def _ladder_table(
+    ladders: Ladders, counters: NDArray[np.int64], position: NDArray[np.int64]
+) -> pa.Table:
+    count = int(counters[Counters.LADDER_LEVELS])
+    row = position[ladders.frame[:count]]
+    order = np.argsort(row, kind="stable")
+    return pa.table(
+        {
+            "row": row[order],
+            "side": ladders.side[:count][order],
+            "price_bp": ladders.price_bp[:count][order],
+            "size_centi": ladders.size_centi[:count][order],
+        }
+    )
+
+
+def _market_table(markets: Sequence[Market]) -> pa.Table:
+    return pa.table(
+        {
+            "market": pa.array([m.ticker for m in markets], pa.string()),
+            "event": pa.array([m.event for m in markets], pa.string()),
+            "close_ms": pa.array([m.close_ms for m in markets], pa.int64()),
+            "result": pa.array([m.result for m in markets], pa.string()),
+            "tick_ranges": pa.array(
+                [[list(entry) for entry in m.grid.ranges] for m in markets],
+                pa.list_(pa.list_(pa.int32())),
+            ),
+        }
+    )

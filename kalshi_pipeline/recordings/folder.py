@@ -1,0 +1,252 @@
+"""Recording folders: `<root>/<session_id>/{session.json, markets.json, messages*.ndjson[.gz|.zst]}`.
+
+The raw capture is read, never written.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from kalshi_pipeline.config import MAX_LINE_BYTES
+from kalshi_pipeline.errors import CorruptRecording, InvalidName, MissingFile, SessionNotFound
+from kalshi_pipeline.names import session_id as parse_session_id
+
+MESSAGE_FILES = ("messages*.ndjson", "messages*.ndjson.gz", "messages*.ndjson.zst")
+_READ_BYTES = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What the collector wrote down about a session.
+
+    Args:
+        sequence: `complete` = every message of a subscription is here, a hole is a loss;
+            `shared` = the counter also counted markets that are not recorded; `none` = polls.
+        tickers: markets subscribed to; empty = not said.
+        generated: made by the generator, not recorded.
+    """
+
+    session: int
+    title: str
+    sequence: str
+    started_ms: int | None
+    ended_ms: int | None
+    use_yes_price: bool
+    tickers: tuple[str, ...]
+    generated: bool
+    declared: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RawLine:
+    """One line of a recording, or the place where a file broke off.
+
+    Args:
+        file: index of the file, in the order of the names.
+        offset: byte offset of the line in the decompressed file.
+        text: the bytes; None where the line is longer than the limit.
+        truncated: the file's compressed stream ends inside (or right before) this line.
+    """
+
+    file: int
+    offset: int
+    text: bytes | None
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One session on disk."""
+
+    folder: Path
+    info: SessionInfo
+    markets: tuple[Mapping[str, Any], ...]
+    files: tuple[Path, ...]
+
+    def lines(self) -> Iterator[RawLine]:
+        """Every line in receive order, streaming."""
+        for index, path in enumerate(self.files):
+            yield from _lines_of(index, path)
+
+    def fingerprint(self) -> str:
+        """sha256 over the names and bytes of the folder's files: the version of the raw data."""
+        digest = hashlib.sha256()
+        for path in sorted((*self.folder.glob("*.json"), *self.files)):
+            with path.open("rb") as file:
+                digest.update(path.name.encode())
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()[:16]
+
+
+class RecordingFolders:
+    """The sessions under one or more root folders; the first root that has a session wins."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self.roots = tuple(roots)
+
+    def sessions(self) -> list[int]:
+        """Ids of every complete-looking session folder, ascending."""
+        found = set()
+        for root in self.roots:
+            for folder in root.iterdir() if root.is_dir() else ():
+                try:
+                    number = parse_session_id(folder.name)
+                except InvalidName:
+                    continue
+                if (folder / "session.json").is_file():
+                    found.add(number)
+        return sorted(found)
+
+    def open(self, session: int) -> Recording:
+        """One session.
+
+        Raises:
+            SessionNotFound: no root has a folder of this name; lists those that exist.
+            MissingFile: the folder lacks session.json or messages.
+            CorruptRecording: session.json or markets.json cannot be read.
+        """
+        number = parse_session_id(session)
+        for root in self.roots:
+            folder = root / str(number)
+            if folder.is_dir():
+                return open_folder(folder)
+        known = ", ".join(map(str, self.sessions())) or "none"
+        searched = ", ".join(map(str, self.roots)) or "no folder"
+        raise SessionNotFound(
+            f"no recording of this session under {searched}; sessions there: {known}",
+            session=number,
+        )
+
+
+def open_folder(folder: Path) -> Recording:
+    """The recording in a folder; see `RecordingFolders.open` for what it raises."""
+    number = parse_session_id(folder.name)
+    header = _json(folder / "session.json", number)
+    if not isinstance(header, dict):
+        raise CorruptRecording("session.json is not an object", session=number)
+    declared = header.get("session_id", number)
+    if declared != number:
+        raise CorruptRecording(
+            "session.json carries another id than its folder", session=number, value=declared
+        )
+    markets_path = folder / "markets.json"
+    markets = _json(markets_path, number) if markets_path.is_file() else []
+    if not isinstance(markets, list) or not all(isinstance(entry, dict) for entry in markets):
+        raise CorruptRecording("markets.json is not a list of objects", session=number)
+    files = sorted(path for pattern in MESSAGE_FILES for path in folder.glob(pattern))
+    if not files:
+        raise MissingFile(
+            "the recording has no messages*.ndjson[.gz|.zst]", session=number, value=str(folder)
+        )
+    return Recording(folder, _session_info(number, header), tuple(markets), tuple(files))
+
+
+def time_ms(text: object) -> int | None:
+    """An RFC 3339 time as Unix milliseconds; None where there is none.
+
+    Raises:
+        ValueError: it is not such a time, or carries no zone.
+    """
+    if not text:
+        return None
+    moment = datetime.fromisoformat(str(text))
+    if moment.tzinfo is None:
+        raise ValueError(f"a time without a zone: {text!r}")
+    return round(moment.timestamp() * 1000)
+
+
+def _session_info(number: int, header: Mapping[str, Any]) -> SessionInfo:
+    sequence = header.get("sequence", "complete")
+    if sequence not in {"complete", "shared", "none"}:
+        raise CorruptRecording(
+            "session.json declares an unknown kind of sequence", session=number, value=sequence
+        )
+    try:
+        started, ended = time_ms(header.get("started_at")), time_ms(header.get("ended_at"))
+    except ValueError as error:
+        raise CorruptRecording(
+            "session.json carries an unreadable time", session=number, value=str(error)
+        ) from error
+    return SessionInfo(
+        session=number,
+        title=str(header.get("title", "")),
+        sequence=sequence,
+        started_ms=started,
+        ended_ms=ended,
+        use_yes_price=bool(header.get("use_yes_price", False)),
+        tickers=tuple(map(str, header.get("market_tickers", ()))),
+        generated=bool(header.get("generated", False)),
+        declared=dict(header),
+    )
+
+
+def _json(path: Path, session: int) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise MissingFile(
+            f"the recording has no {path.name}", session=session, value=str(path.parent)
+        ) from None
+    except ValueError as error:
+        raise CorruptRecording(
+            f"{path.name} is not JSON: {error}", session=session, value=str(path)
+        ) from error
+
+
+def _open(path: Path) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    if path.suffix == ".zst":
+        import zstandard
+
+        return zstandard.ZstdDecompressor().stream_reader(
+            path.open("rb"), read_across_frames=True, closefd=True
+        )
+    return path.open("rb")
+
+
+def _blocks(path: Path) -> Iterator[bytes | None]:
+    # None marks a compressed stream that breaks off
+    with _open(path) as file:
+        while True:
+            try:
+                block = file.read(_READ_BYTES)
+            except (EOFError, zlib.error, OSError):
+                yield None
+                return
+            if not block:
+                return
+            yield block
+
+
+def _lines_of(index: int, path: Path) -> Iterator[RawLine]:
+    offset, rest, skipping = 0, b"", False
+    for block in _blocks(path):
+        if block is None:
+            yield RawLine(index, offset, rest, truncated=True)
+            return
+        *lines, rest = (rest + block).split(b"\n")
+        for text in lines:
+            if skipping:
+                skipping = False
+            elif len(text) > MAX_LINE_BYTES:
+                yield RawLine(index, offset, None)
+            elif text.strip():
+                yield RawLine(index, offset, text.removeprefix(_BOM) if not offset else text)
+            offset += len(text) + 1
+        if len(rest) > MAX_LINE_BYTES:
+            # forget an endless line piece by piece; it is reported once
+            if not skipping:
+                yield RawLine(index, offset, None)
+            offset, rest, skipping = offset + len(rest), b"", True
+    if rest.strip() and not skipping:
+        yield RawLine(index, offset, rest)

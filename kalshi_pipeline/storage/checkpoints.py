@@ -1,0 +1,333 @@
+"""Checkpoints: what a training phase leaves behind, as tensors and JSON; nothing in them runs.
+
+    policy.safetensors     weights, under the parameter names of Stable-Baselines3
+    optimizer.safetensors  Adam: `exp_avg.<parameter>`, `exp_avg_sq.<parameter>`, `step.<parameter>`
+    trainer.json           counters, configuration, lineage, generator states; no wall-clock time
+
+Equal checkpoints give equal bytes. `export_sb3_zip` writes the zip that stock `PPO.load` opens; this
+code never reads one, because opening it unpickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kalshi_pipeline.config import PPOConfig, TradingConfig
+from kalshi_pipeline.errors import CorruptCheckpoint, IncompatibleCheckpoint
+from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION, FEATURES, OBSERVATION_WIDTH
+
+Tensors = Mapping[str, NDArray[np.float32]]
+
+FORMAT_VERSION = 1
+ACTION_COUNT = 7  # design section 8; a test holds it equal to the actions of the simulator
+MAX_FILE_BYTES = 64 << 20  # reliability section 7; the plan's networks need 2 MiB
+POLICY, OPTIMIZER, TRAINER = "policy.safetensors", "optimizer.safetensors", "trainer.json"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True, order=True)
+class LineageEntry:
+    """One stretch of one market that reached a checkpoint's weights, or chose among them.
+
+    Args:
+        session: session id.
+        event: Kalshi's event.
+        market: market ticker.
+        start_ms: first market time seen.
+        end_ms: last market time seen.
+    """
+
+    session: int
+    event: str
+    market: str
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """Everything of a checkpoint that is not a tensor.
+
+    Args:
+        phase: name of the phase that made it.
+        algorithm: how it was trained.
+        seed: seed of the phase.
+        timesteps: environment steps of this phase so far.
+        timesteps_total: the same, parents included.
+        config: hyper-parameters of the phase.
+        trading: rules of the episodes it was trained on.
+        lineage: everything its weights have seen, parents included, sorted.
+        selected_on: everything that chose among checkpoints or settings, parents included, sorted.
+        parent: content hash of the checkpoint the phase continued from.
+        feature_table_version: meaning of the observation's columns.
+        generators: state of each random generator, by name, as JSON values.
+        curriculum: state of the market sampler, as JSON values.
+        format_version: layout of this folder.
+    """
+
+    phase: str
+    seed: int
+    timesteps: int
+    timesteps_total: int
+    config: PPOConfig
+    trading: TradingConfig
+    lineage: tuple[LineageEntry, ...]
+    selected_on: tuple[LineageEntry, ...]
+    parent: str | None
+    generators: dict[str, Any] = field(default_factory=dict)
+    curriculum: dict[str, Any] = field(default_factory=dict)
+    algorithm: str = "ppo"
+    feature_table_version: str = FEATURE_TABLE_VERSION
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A policy, its optimiser and how they came to be; compare with `content_hash`.
+
+    Args:
+        state: everything but the tensors.
+        policy: parameter name -> weights, float32, of `tensor_shapes`.
+        optimizer: Adam moments, float32, of `optimizer_shapes`.
+    """
+
+    state: TrainerState
+    policy: Tensors
+    optimizer: Tensors
+
+    @cached_property
+    def content_hash(self) -> str:
+        """sha256 over the bytes of its three files, in hex."""
+        digest = hashlib.sha256()
+        for name, content in sorted(_encode(self).items()):
+            digest.update(f"{name} {len(content)}\n".encode())
+            digest.update(content)
+        return digest.hexdigest()
+
+
+def tensor_shapes(hidden: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights of separate actor and critic with these hidden layers."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for net, head, outputs in (
+        ("policy_net", "action_net", ACTION_COUNT),
+        ("value_net", "value_net", 1),
+    ):
+        widths = (OBSERVATION_WIDTH, *hidden)
+        for layer, (inputs, width) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+            name = f"mlp_extractor.{net}.{2 * layer}"  # odd places hold the ReLUs
+            shapes |= {f"{name}.weight": (width, inputs), f"{name}.bias": (width,)}
+        shapes |= {f"{head}.weight": (outputs, widths[-1]), f"{head}.bias": (outputs,)}
+    return shapes
+
+
+def optimizer_shapes(hidden: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of Adam's moments for those weights."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in tensor_shapes(hidden).items():
+        shapes |= {f"{moment}.{name}": shape for moment in MOMENTS} | {f"step.{name}": ()}
+    return shapes
+
+
+def save(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a checkpoint's files into an existing folder (publishing makes them visible and safe).
+
+    Raises:
+        CorruptCheckpoint: a tensor is missing, of the wrong shape or not finite.
+    """
+    _check_tensors(checkpoint)
+    for name, content in _encode(checkpoint).items():
+        (folder / name).write_bytes(content)
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read a checkpoint back, all of it or nothing; nothing in it is executed.
+
+    Raises:
+        CorruptCheckpoint: a file is missing, too large, damaged, or a tensor is of the wrong shape or
+            not finite.
+        IncompatibleCheckpoint: made for another feature table or folder layout.
+    """
+    state = _decode_state(folder)
+    checkpoint = Checkpoint(state, _read_tensors(folder, POLICY), _read_tensors(folder, OPTIMIZER))
+    _check_tensors(checkpoint)
+    return checkpoint
+
+
+def sb3_arguments(config: PPOConfig) -> dict[str, Any]:
+    """Keyword arguments of `stable_baselines3.PPO` for these hyper-parameters, network included."""
+    from torch import nn
+
+    hidden = list(config.hidden)
+    names = (
+        "learning_rate n_steps batch_size n_epochs gamma gae_lambda clip_range ent_coef vf_coef "
+        "max_grad_norm"
+    )
+    return {name: getattr(config, name) for name in names.split()} | {
+        "policy_kwargs": {"net_arch": {"pi": hidden, "vf": hidden}, "activation_fn": nn.ReLU},
+        "device": "cpu",
+    }
+
+
+def export_sb3_zip(checkpoint: Checkpoint, path: Path) -> None:
+    """Write the checkpoint as the `model.zip` that stock `PPO.load` opens and predicts from.
+
+    A convenience for people with Stable-Baselines3 at hand; its bytes are not reproducible.
+    """
+    import torch
+    from gymnasium import spaces
+    from stable_baselines3 import PPO
+
+    model = PPO(
+        "MlpPolicy", None, _init_setup_model=False, **sb3_arguments(checkpoint.state.config)
+    )
+    low, high = (
+        np.array([getattr(f, end) for f in FEATURES], np.float32) for end in ("low", "high")
+    )
+    model.observation_space = spaces.Box(low, high, dtype=np.float32)
+    model.action_space = spaces.Discrete(ACTION_COUNT)
+    model.n_envs = checkpoint.state.config.n_envs
+    with torch.random.fork_rng(devices=[]):  # initial weights must not move the caller's generator
+        model._setup_model()
+    restore(model, checkpoint)
+    model.save(path)
+
+
+def restore(model: Any, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's weights, Adam moments and step counter into a model of the same network.
+
+    Args:
+        model: a `stable_baselines3.PPO` made with `sb3_arguments(checkpoint.state.config)`.
+        checkpoint: where to continue from.
+    """
+    import torch
+
+    # copies: the optimiser works in place, and a checkpoint never changes
+    weights = {name: torch.tensor(value) for name, value in checkpoint.policy.items()}
+    model.policy.load_state_dict(weights)
+    optimizer = model.policy.optimizer.state_dict()
+    optimizer["state"] = {
+        index: {
+            moment: torch.tensor(checkpoint.optimizer[f"{moment}.{name}"])
+            for moment in ("step", *MOMENTS)
+        }
+        for index, (name, _) in enumerate(model.policy.named_parameters())
+    }
+    model.policy.optimizer.load_state_dict(optimizer)
+    model.num_timesteps = checkpoint.state.timesteps_total
+
+
+def tensors_of(model: Any) -> tuple[Tensors, Tensors]:
+    """Copies of a model's weights and Adam moments, under the names of this format."""
+    policy = {
+        name: value.detach().numpy().copy() for name, value in model.policy.state_dict().items()
+    }
+    state = model.policy.optimizer.state
+    optimizer = {
+        f"{moment}.{name}": state[parameter][moment].numpy().copy()
+        for name, parameter in model.policy.named_parameters()
+        for moment in ("step", *MOMENTS)
+    }
+    return policy, optimizer
+
+
+def _encode(checkpoint: Checkpoint) -> dict[str, bytes]:
+    import msgspec
+    from safetensors.numpy import save as encode_tensors
+
+    def encode(tensors: Tensors) -> bytes:
+        # safetensors copies memory as it lies: a strided view would be saved scrambled
+        return encode_tensors({n: np.asarray(t, np.float32, order="C") for n, t in tensors.items()})
+
+    state = json.dumps(
+        msgspec.to_builtins(checkpoint.state), sort_keys=True, indent=1, allow_nan=False
+    )
+    return {
+        POLICY: encode(checkpoint.policy),
+        OPTIMIZER: encode(checkpoint.optimizer),
+        TRAINER: state.encode() + b"\n",
+    }
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise CorruptCheckpoint(
+                f"{name} is larger than any checkpoint", rule=f"<= {MAX_FILE_BYTES}", value=size
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise CorruptCheckpoint(f"{name} cannot be read", value=str(path)) from error
+
+
+def _decode_state(folder: Path) -> TrainerState:
+    import msgspec
+
+    try:
+        document = json.loads(_read(folder, TRAINER))
+        _check_versions(document)
+        return msgspec.convert(document, TrainerState)
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # bad JSON, bad UTF-8 and bad types are ValueErrors
+        raise CorruptCheckpoint(f"{TRAINER} is damaged: {error}", value=str(folder)) from error
+
+
+def _check_versions(document: Any) -> None:
+    if not isinstance(document, dict):
+        raise CorruptCheckpoint(f"{TRAINER} is not an object", value=type(document).__name__)
+    for name, ours in (
+        ("format_version", FORMAT_VERSION),
+        ("feature_table_version", FEATURE_TABLE_VERSION),
+    ):
+        if (theirs := document.get(name)) != ours:
+            raise IncompatibleCheckpoint(
+                f"the checkpoint has {name} {theirs!r}, this code has {ours!r}: train it anew",
+                rule=name,
+                value=theirs,
+            )
+
+
+def _read_tensors(folder: Path, name: str) -> Tensors:
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        entries = deserialize(_read(folder, name))
+    except SafetensorError as error:
+        raise CorruptCheckpoint(f"{name} is damaged: {error}", value=str(folder)) from error
+    tensors: dict[str, NDArray[np.float32]] = {}
+    for tensor, entry in entries:
+        if entry["dtype"] != "F32":
+            raise CorruptCheckpoint(f"{tensor} is not float32", rule="dtype", value=entry["dtype"])
+        tensors[tensor] = np.frombuffer(entry["data"], np.float32).reshape(entry["shape"])
+    return tensors
+
+
+def _check_tensors(checkpoint: Checkpoint) -> None:
+    hidden = checkpoint.state.config.hidden
+    for tensors, shapes in (
+        (checkpoint.policy, tensor_shapes(hidden)),
+        (checkpoint.optimizer, optimizer_shapes(hidden)),
+    ):
+        if odd := sorted(set(tensors) ^ set(shapes)):
+            raise CorruptCheckpoint(
+                "a tensor is missing or not expected", rule="names", value=odd[0]
+            )
+        for name, shape in shapes.items():
+            if tensors[name].shape != shape:
+                raise CorruptCheckpoint(
+                    f"{name} should be {shape}", rule="shape", value=tensors[name].shape
+                )
+            if not np.isfinite(tensors[name]).all():
+                raise CorruptCheckpoint(f"{name} is not finite", rule="finite")
