@@ -1,0 +1,259 @@
+"""The account of one episode, in exact integers.
+
+With x the signed position and L the running sum of linear cash flows (buy n at p: -n p; sell n at
+p: +n p; fees: -fee) on top of the starting cash,
+
+    available cash before reservations   A = L - 1 dollar * max(-x, 0)
+    value of the position at v           V = x v if x >= 0 else |x| (1 - v)
+    equity                               E = A + V = L + x v.
+
+Selling when flat buys NO and costs 1 - p; opposite holdings net to 1 dollar. Money is price_bp *
+size_centi, 1e-6 dollar. Source: Kalshi API documentation, "order direction" and "positions".
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from kalshi_pipeline.config import BP_PER_DOLLAR
+from kalshi_pipeline.market.fees import fee_product, fill_fee_micro, up_to_cent_micro
+from kalshi_pipeline.market.fees import worst_fee_micro as worst_fee
+from kalshi_pipeline.trading.actions import BUY, SELL
+
+Ints = NDArray[np.int64]
+
+
+class Account(IntEnum):
+    """Columns of an episode's account, int64."""
+
+    EPISODE = 0
+    STEP = 1  # of the tape
+    POSITION = 2  # x, signed centi
+    CASH = 3  # L, micro
+    BASIS = 4  # sum of price x size of the open position, YES scale, >= 0
+    REALISED = 5  # profit of closed contracts before fees
+    FEES = 6
+    TRADED = 7  # centi
+    OPENED_MS = 8  # when x last left 0
+    TRIP_CASH = 9  # L when x last was 0
+    TRIPS = 10  # flat to flat
+    WINS = 11  # trips that gained after fees
+    TAKER_FILLS = 12
+    MAKER_FILLS = 13
+    ORDERS = 14  # that reached the exchange or died on the way
+    CANCELS = 15  # orders that ended before they were filled
+    INVALID = 16  # actions
+    EQUITY = 17  # liquidation, micro
+    EQUITY_MID = 18
+    PEAK = 19  # of EQUITY
+    DRAWDOWN = 20  # largest PEAK - EQUITY
+    CAPITAL = 21  # largest cost of position + reservations
+    MID2 = 22  # twice the mark's mid, see `replay`; -1 before any book
+    BOOK_EMPTY = 23  # the last row left neither bid nor ask
+    CONSUMED = 24  # whether own fills consumed displayed size somewhere
+
+
+class Order(IntEnum):
+    """Columns of an order slot; slots are BUY, SELL (resting) and FLIGHT."""
+
+    PRICE = 0  # YES scale, 0 = no order
+    REMAINING = 1
+    SIZE = 2
+    SIDE = 3
+    POST_ONLY = 4
+    SINCE_MS = 5  # resting: arrival; in flight: when it reaches the exchange
+    ROW = 6  # resting: the row after which it arrived
+    AHEAD = 7  # resting: displayed size before it in the queue
+    FEE_PRODUCT = 8  # exact fees of its fills so far
+    FEE_CARRIED = 9  # see `fees.fill_fee_micro`
+
+
+FLIGHT = 2
+SLOTS = 3
+
+
+@njit(cache=True)
+def opening_centi(side: int, size_centi: int, position_centi: int) -> int:
+    """The part of an order that does not close what is held."""
+    held = -position_centi if side == BUY else position_centi
+    return size_centi - min(size_centi, max(held, 0))
+
+
+@njit(cache=True)
+def cost_micro(
+    side: int, price_bp: int, size_centi: int, position_centi: int, rate_bp: int, schedule: Ints
+) -> int:
+    """Cash an order needs at worst: its opening part and fees; closing costs nothing.
+
+    It is taken at the limit, since price paid plus fee rises with the price paid.
+    """
+    opening = opening_centi(side, size_centi, position_centi)
+    if opening == 0:
+        return 0
+    unit = price_bp if side == BUY else BP_PER_DOLLAR - price_bp
+    product = fee_product(rate_bp, schedule[2], size_centi, price_bp)
+    return opening * unit + worst_fee(schedule[3], product)
+
+
+@njit(cache=True)
+def reserved_micro(orders: Ints, side: int, position_centi: int, schedule: Ints) -> int:
+    """Cash set aside for the resting order of a side."""
+    order = orders[side]
+    if order[Order.PRICE] == 0:
+        return 0
+    return cost_micro(
+        side, order[Order.PRICE], order[Order.REMAINING], position_centi, schedule[1], schedule
+    )
+
+
+@njit(cache=True)
+def available_micro(account: Ints, orders: Ints, schedule: Ints) -> int:
+    """Cash free for new orders: A less what resting orders reserve."""
+    position = account[Account.POSITION]
+    return (
+        account[Account.CASH]
+        - BP_PER_DOLLAR * max(-position, 0)
+        - reserved_micro(orders, BUY, position, schedule)
+        - reserved_micro(orders, SELL, position, schedule)
+    )
+
+
+@njit(cache=True)
+def invested_micro(account: Ints) -> int:
+    """Cash the open position cost: p a contract when long, 1 - p when short."""
+    if account[Account.POSITION] >= 0:
+        return account[Account.BASIS]
+    return -account[Account.POSITION] * BP_PER_DOLLAR - account[Account.BASIS]
+
+
+@njit(cache=True)
+def liquidation_micro(
+    ladder: Ints, consumed: Ints, position_centi: int, grid_step_bp: int, schedule: Ints
+) -> int:
+    """What the position brings if sold into the book now, at least 0.
+
+    Long walks the YES bids from the best downwards, short the NO bids; less the taker fee of that
+    one order up to the cent; 0 for what finds no bid.
+
+    Args:
+        ladder: `[2, levels]` sizes of the YES and NO bids, by price_bp / grid_step_bp.
+        consumed: `[2, levels]` the part that own fills already took.
+        position_centi: x.
+        grid_step_bp: price spacing of the ladder.
+        schedule: `[4]` row of `Tape.fee_schedule`.
+    """
+    side = 0 if position_centi > 0 else 1
+    wanted = abs(position_centi)
+    proceeds = 0
+    product = 0
+    index = ladder.shape[1] - 1
+    while wanted > 0 and index > 0:
+        taken = min(wanted, ladder[side, index] - consumed[side, index])
+        if taken > 0:
+            price = index * grid_step_bp
+            proceeds += taken * price
+            product += fee_product(schedule[0], schedule[2], taken, price)
+            wanted -= taken
+        index -= 1
+    return max(proceeds - up_to_cent_micro(product), 0)
+
+
+@njit(cache=True)
+def fill_outcome(
+    account: Ints, order: Ints, price_bp: int, size_centi: int, rate_bp: int, schedule: Ints
+) -> tuple[int, int, int]:
+    """What filling part of an order would do.
+
+    Returns:
+        Linear cash and position after it, and the order's `FEE_CARRIED` after it.
+    """
+    signed = size_centi if order[Order.SIDE] == BUY else -size_centi
+    product = fee_product(rate_bp, schedule[2], size_centi, price_bp)
+    fee, carried = fill_fee_micro(
+        schedule[3],
+        product,
+        -signed * price_bp,
+        order[Order.FEE_PRODUCT],
+        order[Order.FEE_CARRIED],
+    )
+    cash = account[Account.CASH] - signed * price_bp - fee
+    return cash, account[Account.POSITION] + signed, carried
+
+
+@njit(cache=True)
+def affordable_centi(
+    account: Ints,
+    orders: Ints,
+    order: Ints,
+    price_bp: int,
+    wanted_centi: int,
+    limit_centi: int,
+    rate_bp: int,
+    schedule: Ints,
+) -> int:
+    """The part of a fill the account can carry.
+
+    Afterwards available cash is not negative, the order's own remainder left out, and the position
+    is within its limit.
+    """
+    side = order[Order.SIDE]
+    room = limit_centi - (account[Account.POSITION] if side == BUY else -account[Account.POSITION])
+    size = min(wanted_centi, room)
+    unit = price_bp if side == BUY else BP_PER_DOLLAR - price_bp
+    while size > 0:
+        cash, position, _ = fill_outcome(account, order, price_bp, size, rate_bp, schedule)
+        left = (
+            cash
+            - BP_PER_DOLLAR * max(-position, 0)
+            - reserved_micro(orders, 1 - side, position, schedule)
+        )
+        if left >= 0:
+            return size
+        size -= max(1, -(left // unit))
+    return 0
+
+
+@njit(cache=True)
+def book_fill(
+    account: Ints,
+    order: Ints,
+    price_bp: int,
+    size_centi: int,
+    rate_bp: int,
+    schedule: Ints,
+    time_ms: int,
+) -> None:
+    """Book a fill on the account and its order.
+
+    A fill that goes through zero ends one round trip, which bears its fee, and starts another.
+    """
+    before = account[Account.POSITION]
+    cash, after, carried = fill_outcome(account, order, price_bp, size_centi, rate_bp, schedule)
+    signed = after - before
+    fee = account[Account.CASH] - signed * price_bp - cash
+    closing = size_centi - opening_centi(order[Order.SIDE], size_centi, before)
+    if closing > 0:
+        released = account[Account.BASIS] * closing // abs(before)
+        gain = closing * price_bp - released
+        account[Account.REALISED] += gain if before > 0 else -gain
+        account[Account.BASIS] -= released
+    if closing > 0 and closing == abs(before):
+        flat_cash = cash + (signed - (closing if signed > 0 else -closing)) * price_bp
+        account[Account.TRIPS] += 1
+        account[Account.WINS] += 1 if flat_cash > account[Account.TRIP_CASH] else 0
+        account[Account.TRIP_CASH] = flat_cash
+    if closing < size_centi:
+        account[Account.BASIS] += (size_centi - closing) * price_bp
+        if closing == abs(before):  # x was 0, or passed through it
+            account[Account.OPENED_MS] = time_ms
+    account[Account.POSITION] = after
+    account[Account.CASH] = cash
+    account[Account.FEES] += fee
+    account[Account.TRADED] += size_centi
+    order[Order.FEE_PRODUCT] += fee_product(rate_bp, schedule[2], size_centi, price_bp)
+    order[Order.FEE_CARRIED] = carried
+    order[Order.REMAINING] -= size_centi
