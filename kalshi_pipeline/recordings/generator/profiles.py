@@ -1,7 +1,7 @@
 """What each generated session is like: the training plan's sessions with their true figures.
 
-Source: the collector's own rows, not the plan's, which read minutes as hours and counters of a whole
-process as those of one session.
+Source: the collector's own rows; the plan read its minutes as hours, and took counters of a whole
+process for those of one session.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ def _by_id(*profiles: SessionProfile) -> Mapping[int, SessionProfile]:
     return {profile.session_id: profile for profile in profiles}
 
 
-# Durations of 14 and 15 and the markets with data (but for 70) are not recorded anywhere: plausible
-# ones. 71 does not exist yet: two days whose short-dated events open after every other session ended.
+# Durations of 14 and 15 and the markets with data (but for 70) are plausible: no source has them.
+# 71 does not exist yet: two days whose short-dated events opened after every other session ended.
 PROFILES = _by_id(
     _plan(5, "2025-12-10T00:12:07", 528, 300, 290, 24_434),
     _plan(6, "2025-12-10T09:21:40", 34, 300, 110, 635),

@@ -71,14 +71,12 @@ class MarketFlow:
 
     Args:
         time_ms: int64 `[n]` exchange time of each recorded change, ascending.
-        connection: int64 `[n]` index of the connection that saw it.
         change: int64 `[n, 4]` FlowKind; ladder (0 YES, 1 NO); price_bp in the ladder's own scale;
             signed change_centi.
         books: for each connection the YES and NO levels when it opened.
     """
 
     time_ms: NDArray[np.int64]
-    connection: NDArray[np.int64]
     change: NDArray[np.int64]
     books: list[tuple[Levels, Levels]]
 
@@ -159,9 +157,7 @@ def _activity(profile: SessionProfile, chosen: list[tuple[Event, Market]]) -> ND
     return counts
 
 
-def _style(
-    profile: SessionProfile, contract: Contract
-) -> tuple[float, int, int, float, bool]:
+def _style(profile: SessionProfile, contract: Contract) -> tuple[float, int, int, float, bool]:
     # Belongs to the market, not to the session. Spreads: 1 to 2 cents where it is busy, tens of
     # cents where it is not; sizes: thousands where a market maker quotes a distant event.
     market = contract.market
@@ -182,7 +178,7 @@ def _flow_of(
     if contract.deltas == 0:
         nothing = np.empty(0, dtype=np.int64)
         empty: tuple[Levels, Levels] = ([], [])
-        return MarketFlow(nothing, nothing, np.empty((0, 4), np.int64), [empty] * len(connections))
+        return MarketFlow(nothing, np.empty((0, 4), np.int64), [empty] * len(connections))
     name = crc32(contract.market.ticker.encode())
     rng = np.random.default_rng([profile.seed, profile.session_id, name])
     style = _style(profile, contract)
@@ -214,11 +210,10 @@ def _flow_of(
         else:
             seen.append(np.arange(piece.start, piece.stop))
     recorded = np.concatenate(seen)
-    connection = np.repeat(np.arange(len(seen)), [len(piece) for piece in seen])
     change = out[recorded]
     price_bp = prices_bp[change[:, 2]]
     change[:, 2] = np.where(change[:, 1] == 0, price_bp, BP_PER_DOLLAR - price_bp)
-    return MarketFlow(time_ms[recorded], connection, change, books)
+    return MarketFlow(time_ms[recorded], change, books)
 
 
 def _schedule(
@@ -249,14 +244,10 @@ def _schedule(
     return parts
 
 
-def _levels(
-    ladders: NDArray[np.int64], prices_bp: NDArray[np.int64]
-) -> tuple[Levels, Levels]:
+def _levels(ladders: NDArray[np.int64], prices_bp: NDArray[np.int64]) -> tuple[Levels, Levels]:
     yes = np.flatnonzero(ladders[0])
     no = np.flatnonzero(ladders[1])[::-1]  # ascending in the NO scale
     return (
         list(zip(prices_bp[yes].tolist(), ladders[0, yes].tolist(), strict=True)),
-        list(
-            zip((BP_PER_DOLLAR - prices_bp[no]).tolist(), ladders[1, no].tolist(), strict=True)
-        ),
+        list(zip((BP_PER_DOLLAR - prices_bp[no]).tolist(), ladders[1, no].tolist(), strict=True)),
     )

@@ -105,7 +105,8 @@ def long_dated(universe: Universe) -> tuple[Event, ...]:
         rng = _rng(universe, ticker)
         outcomes = _POWER_OUTCOMES if series == "POWER" else _OUTCOMES
         count = 5 if index < 2 else int(rng.integers(2, 7))
-        close_ms = universe.start_ms + DAY_MS * int(365 * (year - 25) + rng.integers(-40, 40))
+        year_end_ms = int(np.datetime64(f"{2001 + year}-01-01", "ms").astype(np.int64))
+        close_ms = year_end_ms + DAY_MS * int(rng.integers(-40, 40))
         open_ms = universe.start_ms - DAY_MS * int(rng.integers(20, 300))
         markets = _markets(ticker, outcomes[:count], rng, index / LONG_EVENTS)
         events.append(Event(ticker, open_ms, close_ms, False, markets))
