@@ -4,8 +4,7 @@
     optimizer.safetensors  Adam: `exp_avg.<parameter>`, `exp_avg_sq.<parameter>`, `step.<parameter>`
     trainer.json           counters, configuration, lineage, generator states; no wall-clock time
 
-Equal checkpoints give equal bytes. `export_sb3_zip` writes the zip that stock `PPO.load` opens; this
-code never reads one, because opening it unpickles.
+Equal checkpoints give equal bytes. `storage/sb3.py` carries them to and from Stable-Baselines3.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from kalshi_pipeline.config import PPOConfig, TradingConfig
 from kalshi_pipeline.errors import CorruptCheckpoint, IncompatibleCheckpoint
-from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION, FEATURES, OBSERVATION_WIDTH
+from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION, OBSERVATION_WIDTH
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
@@ -122,7 +122,7 @@ def tensor_shapes(hidden: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         ("value_net", "value_net", 1),
     ):
         widths = (OBSERVATION_WIDTH, *hidden)
-        for layer, (inputs, width) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for layer, (inputs, width) in enumerate(pairwise(widths)):
             name = f"mlp_extractor.{net}.{2 * layer}"  # odd places hold the ReLUs
             shapes |= {f"{name}.weight": (width, inputs), f"{name}.bias": (width,)}
         shapes |= {f"{head}.weight": (outputs, widths[-1]), f"{head}.bias": (outputs,)}
@@ -152,91 +152,14 @@ def load(folder: Path) -> Checkpoint:
     """Read a checkpoint back, all of it or nothing; nothing in it is executed.
 
     Raises:
-        CorruptCheckpoint: a file is missing, too large, damaged, or a tensor is of the wrong shape or
-            not finite.
+        CorruptCheckpoint: a file is missing, too large or damaged, or a tensor is of the wrong
+            shape or not finite.
         IncompatibleCheckpoint: made for another feature table or folder layout.
     """
     state = _decode_state(folder)
     checkpoint = Checkpoint(state, _read_tensors(folder, POLICY), _read_tensors(folder, OPTIMIZER))
     _check_tensors(checkpoint)
     return checkpoint
-
-
-def sb3_arguments(config: PPOConfig) -> dict[str, Any]:
-    """Keyword arguments of `stable_baselines3.PPO` for these hyper-parameters, network included."""
-    from torch import nn
-
-    hidden = list(config.hidden)
-    names = (
-        "learning_rate n_steps batch_size n_epochs gamma gae_lambda clip_range ent_coef vf_coef "
-        "max_grad_norm"
-    )
-    return {name: getattr(config, name) for name in names.split()} | {
-        "policy_kwargs": {"net_arch": {"pi": hidden, "vf": hidden}, "activation_fn": nn.ReLU},
-        "device": "cpu",
-    }
-
-
-def export_sb3_zip(checkpoint: Checkpoint, path: Path) -> None:
-    """Write the checkpoint as the `model.zip` that stock `PPO.load` opens and predicts from.
-
-    A convenience for people with Stable-Baselines3 at hand; its bytes are not reproducible.
-    """
-    import torch
-    from gymnasium import spaces
-    from stable_baselines3 import PPO
-
-    model = PPO(
-        "MlpPolicy", None, _init_setup_model=False, **sb3_arguments(checkpoint.state.config)
-    )
-    low, high = (
-        np.array([getattr(f, end) for f in FEATURES], np.float32) for end in ("low", "high")
-    )
-    model.observation_space = spaces.Box(low, high, dtype=np.float32)
-    model.action_space = spaces.Discrete(ACTION_COUNT)
-    model.n_envs = checkpoint.state.config.n_envs
-    with torch.random.fork_rng(devices=[]):  # initial weights must not move the caller's generator
-        model._setup_model()
-    restore(model, checkpoint)
-    model.save(path)
-
-
-def restore(model: Any, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's weights, Adam moments and step counter into a model of the same network.
-
-    Args:
-        model: a `stable_baselines3.PPO` made with `sb3_arguments(checkpoint.state.config)`.
-        checkpoint: where to continue from.
-    """
-    import torch
-
-    # copies: the optimiser works in place, and a checkpoint never changes
-    weights = {name: torch.tensor(value) for name, value in checkpoint.policy.items()}
-    model.policy.load_state_dict(weights)
-    optimizer = model.policy.optimizer.state_dict()
-    optimizer["state"] = {
-        index: {
-            moment: torch.tensor(checkpoint.optimizer[f"{moment}.{name}"])
-            for moment in ("step", *MOMENTS)
-        }
-        for index, (name, _) in enumerate(model.policy.named_parameters())
-    }
-    model.policy.optimizer.load_state_dict(optimizer)
-    model.num_timesteps = checkpoint.state.timesteps_total
-
-
-def tensors_of(model: Any) -> tuple[Tensors, Tensors]:
-    """Copies of a model's weights and Adam moments, under the names of this format."""
-    policy = {
-        name: value.detach().numpy().copy() for name, value in model.policy.state_dict().items()
-    }
-    state = model.policy.optimizer.state
-    optimizer = {
-        f"{moment}.{name}": state[parameter][moment].numpy().copy()
-        for name, parameter in model.policy.named_parameters()
-        for moment in ("step", *MOMENTS)
-    }
-    return policy, optimizer
 
 
 def _encode(checkpoint: Checkpoint) -> dict[str, bytes]:
