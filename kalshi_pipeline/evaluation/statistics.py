@@ -1,0 +1,141 @@
+"""Intervals whose unit is a Kalshi event, because markets of one event are near copies.
+
+The cluster bootstrap resamples events, then the markets inside each drawn event.
+Source: Davison and Hinkley 1997, section 3.8 (hierarchical data); `docs/EVALUATION.md`,
+"Statistics".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Weights of one block of resamples stay under about 32 MiB.
+_BLOCK_WEIGHTS = 1 << 22
+
+
+class Interval(NamedTuple):
+    """A two-sided confidence interval."""
+
+    low: float
+    high: float
+
+
+def cluster_weights(
+    cluster: NDArray[np.int64], resamples: int, rng: np.random.Generator
+) -> Iterator[NDArray[np.float64]]:
+    """Draw clusters with replacement, then members of each drawn cluster with replacement.
+
+    Args:
+        cluster: `[n]` the cluster of each member, numbered 0 .. c - 1, none empty.
+        resamples: how many resamples in all.
+        rng: the only source of chance.
+
+    Yields:
+        `[b, n]` how often each member was drawn in each of b resamples; b sums to `resamples`.
+    """
+    members = np.argsort(cluster, kind="stable")
+    size = np.bincount(cluster)
+    first = np.concatenate(([0], np.cumsum(size)[:-1]))
+    clusters, n = len(size), len(cluster)
+    block = max(1, _BLOCK_WEIGHTS // n)
+    for start in range(0, resamples, block):
+        b = min(block, resamples - start)
+        drawn = rng.integers(clusters, size=(b, clusters))
+        draws = size[drawn]
+        owner = np.repeat(drawn.ravel(), draws.ravel())
+        resample = np.repeat(np.arange(b), draws.sum(axis=1))
+        member = members[first[owner] + rng.integers(size[owner])]
+        counts = np.bincount(resample * n + member, minlength=b * n)
+        yield counts.reshape(b, n).astype(np.float64)
+
+
+def cluster_means(
+    values: NDArray[np.float64],
+    cluster: NDArray[np.int64],
+    resamples: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Bootstrap the mean over clusters of a cluster's total.
+
+    Every column sees the same draws, so the difference of two columns is a paired comparison.
+
+    Args:
+        values: `[n, k]` one row a member, one column a quantity.
+        cluster: `[n]` the cluster of each member, numbered 0 .. c - 1.
+        resamples: how many.
+        rng: the only source of chance.
+
+    Returns:
+        `[resamples, k]` the mean in each resample.
+    """
+    clusters = int(cluster.max()) + 1
+    blocks = [weights @ values for weights in cluster_weights(cluster, resamples, rng)]
+    means: NDArray[np.float64] = np.concatenate(blocks) / clusters
+    return means
+
+
+def percentile_interval(samples: NDArray[np.float64], confidence: float) -> Interval:
+    """The percentile bootstrap interval of one quantity, `[resamples]`."""
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(samples, (tail, 1.0 - tail))
+    return Interval(float(low), float(high))
+
+
+def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
+    """Wilson's score interval for a share; `trials` must be positive."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return Interval(float(interval.low), float(interval.high))
+
+
+def smallest_detectable_effect(
+    deviation: float, units: int, confidence: float, power: float = 0.8
+) -> float:
+    """The true mean that a two-sided test on `units` would find with probability `power`.
+
+    Args:
+        deviation: standard deviation of one unit, in any unit of measure.
+        units: number of independent units.
+        confidence: of the test, 0.95 for a level of 5 %.
+        power: probability of finding it.
+
+    Returns:
+        The effect, in the unit of `deviation`. Normal approximation: 0.2 deviations take 197 units.
+    """
+    from scipy.stats import norm
+
+    quantiles = norm.ppf(0.5 + confidence / 2.0) + norm.ppf(power)
+    return float(quantiles * deviation / math.sqrt(units))
+
+
+def sharpe_per_unit(values: NDArray[np.float64]) -> float | None:
+    """Mean over standard deviation of the units, `[n]`; not annualised, None if all are equal."""
+    if len(values) < 2:
+        return None
+    deviation = float(np.std(values, ddof=1))
+    return float(np.mean(values)) / deviation if deviation > 0 else None
+
+
+def sharpe_interval(values: NDArray[np.float64], confidence: float) -> Interval | None:
+    """Interval of the Sharpe ratio per unit, allowing for skewness and fat tails.
+
+    Source: Bailey and Lopez de Prado 2012, "The Sharpe ratio efficient frontier", equation 4;
+    kurtosis is 3 for a normal variable.
+    """
+    from scipy.stats import kurtosis, norm, skew
+
+    ratio = sharpe_per_unit(values)
+    if ratio is None:
+        return None
+    fat = float(kurtosis(values, fisher=False))
+    variance = 1.0 - float(skew(values)) * ratio + (fat - 1.0) / 4.0 * ratio**2
+    reach = float(norm.ppf(0.5 + confidence / 2.0)) * math.sqrt(
+        max(0.0, variance) / (len(values) - 1)
+    )
+    return Interval(ratio - reach, ratio + reach)
