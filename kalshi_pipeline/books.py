@@ -32,10 +32,10 @@ from kalshi_pipeline.market.orderbook import (
     Segments,
     replay,
 )
-from kalshi_pipeline.market.prices import TickGrid, declared_grid, uniform_grid
+from kalshi_pipeline.market.prices import TickGrid, declared_grid, grid_of_ranges, uniform_grid
 from kalshi_pipeline.recordings.folder import SessionInfo, time_ms
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
-from kalshi_pipeline.replay_order import SessionFrames, frames_of
+from kalshi_pipeline.recordings.replay_order import SessionFrames, frames_of
 from kalshi_pipeline.session_quality import session_quality
 
 BOOKS_VERSION = "1"
@@ -349,4 +349,28 @@ def _market_table(markets: Sequence[Market]) -> pa.Table:
                 pa.list_(pa.list_(pa.int32())),
             ),
         }
+    )
+
+
+def read_markets(folder: Path) -> tuple[Market, ...]:
+    """The markets of a session's published books."""
+    entries = pq.read_table(folder / "markets.parquet").to_pylist()
+    return tuple(
+        Market(
+            entry["market"],
+            entry["event"],
+            grid_of_ranges(tuple((a, b, step) for a, b, step in entry["tick_ranges"])),
+            entry["close_ms"],
+            entry["result"],
+        )
+        for entry in entries
+    )
+
+
+def read_rows(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The book table of a session, or some of its columns."""
+    return pq.read_table(
+        folder / "books.parquet",
+        columns=None if columns is None else list(columns),
+        read_dictionary=["market"],
     )

@@ -30,6 +30,8 @@ DAY_S = 86_400.0
 YEAR_S = 31_536_000.0
 RATE_TAUS_S = (10.0, 60.0, 600.0)
 VOLATILITY_TAUS_S = (60.0, 600.0)
+CHANGE_GAINS = (10.0, 4.0, 2.0)  # longer windows see larger moves
+VOLATILITY_GAINS = (5.0, 2.0)
 FLOW_TAUS_S = (10.0, 60.0)
 
 
@@ -145,25 +147,25 @@ def _temporal() -> tuple[Feature, ...]:
         Feature(
             f"mid_change_{tau:.0f}s",
             "temporal",
-            "10 cents",
+            f"{100 / gain:.0f} cents",
             -1,
             1,
-            f"C(10 (m - D_{tau:.0f} average of m)), m = last two-sided mid",
+            f"C({gain:.0f} (m - D_{tau:.0f} average of m)), m = last two-sided mid",
             tau,
         )
-        for tau in RATE_TAUS_S
+        for tau, gain in zip(RATE_TAUS_S, CHANGE_GAINS, strict=True)
     )
     volatility = tuple(
         Feature(
             f"volatility_{tau:.0f}s",
             "temporal",
-            "10 cents",
+            f"{100 / gain:.0f} cents",
             0,
             1,
-            f"C(10 sqrt(D_{tau:.0f} sum of squared changes of m))",
+            f"C({gain:.0f} sqrt(D_{tau:.0f} sum of squared changes of m))",
             tau,
         )
-        for tau in VOLATILITY_TAUS_S
+        for tau, gain in zip(VOLATILITY_TAUS_S, VOLATILITY_GAINS, strict=True)
     )
     flow = tuple(
         Feature(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from kalshi_pipeline.market.integrity import Reason
 from kalshi_pipeline.market.orderbook import BookRows, Counters, FrameKind, RowKind
 from kalshi_pipeline.recordings.folder import SessionInfo
-from kalshi_pipeline.replay_order import SessionFrames
+from kalshi_pipeline.recordings.replay_order import SessionFrames
 
 IDLE_MS = 600_000  # nothing received for longer than this is an idle period
 
@@ -107,4 +107,4 @@ def _score(figures: Mapping[str, Any], snapshot_levels: int, trusted_ms: int) ->
     seen = rows_in / (rows_in + lost)
     uncrossed = 1 - min(1.0, figures["crossed_ms"] / trusted_ms) if trusted_ms else 1.0
     steady = 1 / (1 + figures["drifted_levels"] / max(1, snapshot_levels))
-    return round(applied * seen * uncrossed * steady, 4)
+    return float(round(applied * seen * uncrossed * steady, 4))

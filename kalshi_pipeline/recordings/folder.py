@@ -147,7 +147,7 @@ def open_folder(folder: Path) -> Recording:
         raise MissingFile(
             "the recording has no messages*.ndjson[.gz|.zst]", session=number, value=str(folder)
         )
-    return Recording(folder, _session_info(number, header), tuple(markets), tuple(files))
+    return Recording(folder, session_info(number, header), tuple(markets), tuple(files))
 
 
 def time_ms(text: object) -> int | None:
@@ -164,7 +164,12 @@ def time_ms(text: object) -> int | None:
     return round(moment.timestamp() * 1000)
 
 
-def _session_info(number: int, header: Mapping[str, Any]) -> SessionInfo:
+def session_info(number: int, header: Mapping[str, Any]) -> SessionInfo:
+    """The facts of a `session.json`.
+
+    Raises:
+        CorruptRecording: an unknown kind of sequence, or an unreadable time.
+    """
     sequence = header.get("sequence", "complete")
     if sequence not in {"complete", "shared", "none"}:
         raise CorruptRecording(

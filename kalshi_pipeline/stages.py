@@ -1,0 +1,161 @@
+"""The stages of the flow, from published inputs to a published output.
+
+Each names its recipe, returns what is published already if that was made from the same recipe,
+and otherwise reads, calls one function of the domain and publishes. Dagster assets and the command
+line call these and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from kalshi_pipeline.books import (
+    BOOKS_VERSION,
+    build_books,
+    read_markets,
+    read_rows,
+    write_books,
+)
+from kalshi_pipeline.config import BookConfig, PipelineConfig, StepConfig
+from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
+from kalshi_pipeline.features import FEATURES_VERSION, build_tensors, read_tensors, write_tensors
+from kalshi_pipeline.market.orderbook import BOOKS_KERNEL_VERSION
+from kalshi_pipeline.plans import Phase, Plan, steps_of
+from kalshi_pipeline.recordings.folder import Recording, session_info
+from kalshi_pipeline.recordings.ingest import INGEST_VERSION, ingest
+from kalshi_pipeline.recordings.messages import MESSAGES_VERSION
+from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse, canonical_json
+from kalshi_pipeline.suitability import (
+    SUITABILITY_VERSION,
+    suitable_markets,
+    write_suitable_markets,
+)
+
+RAW, BOOKS, TENSORS, SUITABLE = "raw_messages", "books", "feature_tensors", "suitable_markets"
+EVALUATION = "evaluation"
+SESSION_STAGES = (RAW, BOOKS, TENSORS, SUITABLE)
+
+Progress = Callable[[str], None]
+
+
+def ingest_session(warehouse: Warehouse, recording: Recording) -> Generation:
+    """Raw frames of a recording -> its message table."""
+    session = str(recording.info.session)
+    recipe = Recipe(
+        f"{INGEST_VERSION}.{MESSAGES_VERSION}", {}, {"recording": recording.fingerprint()}
+    )
+    if found := warehouse.made_from(RAW, session, recipe):
+        return found
+    with warehouse.stage(RAW, session, recipe) as staging:
+        summary = ingest(recording, staging.folder)
+        (staging.folder / "session.json").write_text(canonical_json(recording.info.declared))
+        (staging.folder / "markets.json").write_text(canonical_json(list(recording.markets)))
+        staging.summary.update(asdict(summary))
+    return staging.generation
+
+
+def build_session_books(
+    warehouse: Warehouse, session: int, config: BookConfig | None = None
+) -> Generation:
+    """Message table -> books, segments, quarantine, session quality."""
+    config = config or PipelineConfig().book
+    raw = warehouse.current(RAW, str(session))
+    recipe = Recipe(
+        f"{BOOKS_VERSION}.{BOOKS_KERNEL_VERSION}", asdict(config), {RAW: raw.content_hash}
+    )
+    if found := warehouse.made_from(BOOKS, str(session), recipe):
+        return found
+    books = build_books(
+        pq.read_table(raw.path("messages.parquet"), read_dictionary=["market"]),
+        pq.read_table(raw.path("quarantine.parquet")),
+        session_info(session, json.loads(raw.path("session.json").read_bytes())),
+        json.loads(raw.path("markets.json").read_bytes()),
+        config,
+    )
+    with warehouse.stage(BOOKS, str(session), recipe) as staging:
+        write_books(books, staging.folder)
+        quality = {**books.quality, "frames": raw.summary["frames"]}
+        (staging.folder / "session_quality.json").write_text(canonical_json(quality))
+        staging.summary.update(quality)
+    return staging.generation
+
+
+def build_session_tensors(
+    warehouse: Warehouse,
+    session: int,
+    steps: StepConfig | None = None,
+    config: BookConfig | None = None,
+) -> Generation:
+    """Books -> steps and feature tensor."""
+    steps, config = steps or steps_of(session), config or PipelineConfig().book
+    books = warehouse.current(BOOKS, str(session))
+    recipe = Recipe(
+        f"{FEATURES_VERSION}.{FEATURE_TABLE_VERSION}",
+        {**asdict(steps), "cost_size_centi": config.cost_size_centi},
+        {BOOKS: books.content_hash},
+    )
+    if found := warehouse.made_from(TENSORS, str(session), recipe):
+        return found
+    tensors = build_tensors(
+        read_rows(_checked(books, "books.parquet")),
+        pq.read_table(books.path("segments.parquet")),
+        read_markets(_checked(books, "markets.parquet")),
+        steps,
+        config.cost_size_centi,
+    )
+    with warehouse.stage(TENSORS, str(session), recipe) as staging:
+        write_tensors(tensors, staging.folder)
+        staging.summary.update(
+            steps=len(tensors.step_row),
+            segments=tensors.index.num_rows,
+            min_step_ms=steps.min_step_ms,
+            feature_table=FEATURE_TABLE_VERSION,
+            finite=bool(abs(tensors.features).max(initial=0.0) <= 1.0),
+        )
+    return staging.generation
+
+
+def choose_session_markets(
+    warehouse: Warehouse, session: int, config: PipelineConfig | None = None
+) -> Generation:
+    """Books and steps -> the suitable markets."""
+    rule = (config or PipelineConfig()).suitability
+    books = warehouse.current(BOOKS, str(session))
+    tensors = warehouse.current(TENSORS, str(session))
+    recipe = Recipe(
+        SUITABILITY_VERSION,
+        asdict(rule),
+        {BOOKS: books.content_hash, TENSORS: tensors.content_hash},
+    )
+    if found := warehouse.made_from(SUITABLE, str(session), recipe):
+        return found
+    table = suitable_markets(
+        read_rows(_checked(books, "books.parquet")),
+        pq.read_table(books.path("segments.parquet")),
+        read_tensors(_checked(tensors, "features.npy", "step_row.npy", "index.parquet")),
+        read_markets(_checked(books, "markets.parquet")),
+        rule,
+    )
+    with warehouse.stage(SUITABLE, str(session), recipe) as staging:
+        write_suitable_markets(table, staging.folder)
+        chosen = table.filter(table["suitable"])
+        staging.summary.update(
+            markets=table.num_rows,
+            suitable_markets=chosen.num_rows,
+            causal_markets=sum(table["causal"].to_pylist()),
+            events=len(set(chosen["event"].to_pylist())),
+        )
+    return staging.generation
+
+
+def _checked(generation: Generation, *names: str) -> Path:
+    # the folder, once the named files are known to be what was published
+    for name in names:
+        generation.path(name)
+    return generation.folder
