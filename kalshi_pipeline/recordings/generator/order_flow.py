@@ -28,11 +28,13 @@ WHOLE_CANCEL_SHARE = 0.6
 NEAR_CANCEL_SHARE = 0.5  # cancels close to the touch; the others anywhere in the ladder
 ROUND_SIZE_SHARE = 0.5
 FRACTIONAL_SHARE = 0.15
+NEAR_QUOTE_SHARE = 0.5  # of orders that compete at the touch; the others make the depth behind it
+DEPTH_MICRO = 25_000.0  # smallest mean distance of the orders behind the touch
 SMALL_TRADE = 0.2  # an uninformed trade's mean size, in mean order sizes
 
-MEAN_BURST = 6.0  # book changes in a burst
+MEAN_BURST = 10.0  # book changes in a burst
 BURST_GAP_MEDIAN_MS = 130.0
-BURST_GAP_SIGMA = 1.6  # log-normal: heavy tail
+BURST_GAP_SIGMA = 2.0  # log-normal: heavy tail
 
 
 class FlowKind(IntEnum):
@@ -98,6 +100,16 @@ def _order_size_centi(mean_centi: float, place: float, rounding: float, fraction
     if fractional and rounding > 1.0 - FRACTIONAL_SHARE:
         hundredths = int((rounding - 1.0 + FRACTIONAL_SHARE) / FRACTIONAL_SHARE * 99)
     return 100 * contracts + hundredths
+
+
+@njit(cache=True)
+def _offset_micro(half_spread: float, where: float) -> float:
+    # Distance of a new order from the fair value: exponential beyond the half spread at the touch,
+    # beyond that with a scale of its own for the depth.
+    if where < NEAR_QUOTE_SHARE:
+        return half_spread * (0.7 - 0.4 * math.log(1.0 - where / NEAR_QUOTE_SHARE))
+    behind = (where - NEAR_QUOTE_SHARE) / (1.0 - NEAR_QUOTE_SHARE)
+    return half_spread - max(half_spread, DEPTH_MICRO) * math.log(1.0 - behind)
 
 
 @njit(cache=True)
@@ -168,12 +180,12 @@ def _uninformed(
     if held[s] > 0 and action > 1.0 - trade_share:
         size = _order_size_centi(size_centi * SMALL_TRADE, how_much, rounding, fractional)
         return TRADE, s, best[s], -min(size, ladders[s, best[s]])
-    excess = (held[s] - levels) / levels
+    excess = 0.5 * (held[s] / levels + ladders[s].sum() / (levels * size_centi)) - 1.0
     if held[s] > 0 and action > (1.0 - trade_share) * (ADD_SHARE - (1.0 - ADD_SHARE) * excess):
         near = how_much < NEAR_CANCEL_SHARE
         at = _cancel_place(ladders[s], best[s], 2 * s - 1, held[s], near, where)
         return CANCEL, s, at, -_decrease_centi(ladders[s, at], rounding < WHOLE_CANCEL_SHARE)
-    offset = half_spread * (0.7 - 1.2 * math.log(1.0 - where))
+    offset = _offset_micro(half_spread, where)
     at = _quote_place(s, fair, offset, best[1 - s], prices_micro)
     if at < 0:  # near 0 and 1 dollar one side has no price outside the fair value; the other has
         s = 1 - s

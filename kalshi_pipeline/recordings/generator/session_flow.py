@@ -163,11 +163,11 @@ def _style(profile: SessionProfile, contract: Contract) -> tuple[float, int, int
     market = contract.market
     rng = np.random.default_rng([profile.universe.seed, crc32(market.ticker.encode()), 1])
     quiet = market.popularity
-    spread_cents = 0.7 * math.exp(4.0 * quiet + rng.normal(0.0, 0.5))
+    spread_cents = 0.6 * math.exp(6.0 * quiet + rng.normal(0.0, 0.6))
     contracts = 60.0 if contract.event.short_dated else 1_500.0
     size_centi = int(100 * contracts * math.exp(rng.normal(0.0, 0.9)))
     levels = int(rng.integers(4, 8) + 8 * (1.0 - quiet))
-    trade_share = 0.02 + 0.05 * (1.0 - quiet)
+    trade_share = (0.03 if contract.event.short_dated else 0.005) + 0.015 * (1.0 - quiet)
     fractional = contract.structure == "tapered_deci_cent"
     return spread_cents / 2 * 10_000, levels, size_centi, trade_share, fractional
 
