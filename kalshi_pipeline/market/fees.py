@@ -11,19 +11,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from kalshi_pipeline.config import BP_PER_DOLLAR, MICRO_PER_CENT
 
 PER_ORDER, PER_FILL = 0, 1  # rounding rules
 PER_FILL_FROM_MS = 1_779_926_400_000  # 28 May 2026 UTC
 
-NO_FEES = (0, 0, 100, PER_ORDER)
 
 PRODUCT_PER_CENT = 10**14
 CENTICENT_MICRO = 100  # $0.0001, what a trade fee is rounded up to since 28 May 2026
 PRODUCT_PER_CENTICENT = 10**12
+
+
+class Fees(NamedTuple):
+    """A row of `Tape.fee_schedule`."""
+
+    taker_rate_bp: int  # 1/10,000
+    maker_rate_bp: int  # 1/10,000
+    multiplier_pct: int  # 1/100
+    rule: int  # PER_ORDER or PER_FILL
+
+
+NO_FEES = Fees(0, 0, 100, PER_ORDER)
 
 
 @dataclass(frozen=True)
@@ -48,9 +62,7 @@ class FeeSchedule:
 SCHEDULES: tuple[FeeSchedule, ...] = (FeeSchedule(),)
 
 
-def schedule_for(
-    series: str, at_ms: int, schedules: Sequence[FeeSchedule] = SCHEDULES
-) -> tuple[int, int, int, int]:
+def schedule_for(series: str, at_ms: int, schedules: Sequence[FeeSchedule] = SCHEDULES) -> Fees:
     """The fee schedule in force, as a row of `Tape.fee_schedule`.
 
     Args:
@@ -58,14 +70,17 @@ def schedule_for(
         at_ms: the moment of trading.
         schedules: known schedules; a series' own wins over the general one, a later over an
             earlier.
-
-    Returns:
-        Taker rate and maker rate (1/10,000), multiplier (1/100), rounding rule.
     """
     known = [s for s in schedules if s.series in ("", series) and s.from_ms <= at_ms]
     chosen = max(known, key=lambda s: (s.series != "", s.from_ms), default=FeeSchedule())
     rule = PER_FILL if at_ms >= PER_FILL_FROM_MS else PER_ORDER
-    return chosen.taker_rate_bp, chosen.maker_rate_bp, chosen.multiplier_pct, rule
+    return Fees(chosen.taker_rate_bp, chosen.maker_rate_bp, chosen.multiplier_pct, rule)
+
+
+@njit(cache=True)
+def fees_of(row: NDArray[np.int64]) -> Fees:
+    """A `[4]` row of `Tape.fee_schedule` with its names."""
+    return Fees(row[0], row[1], row[2], row[3])
 
 
 @njit(cache=True)

@@ -1,1 +1,1 @@
-
+"""What happens when you act: actions, fills, accounts, and the environments over them."""

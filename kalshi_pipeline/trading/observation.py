@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kalshi_pipeline.config import BP_PER_DOLLAR, MICRO_PER_DOLLAR
 from kalshi_pipeline.feature_table import COLUMN, DAY_S
-from kalshi_pipeline.market.fees import fee_product, worst_fee_micro
+from kalshi_pipeline.market.fees import Fees, fee_product, worst_fee_micro
 from kalshi_pipeline.trading.actions import (
     ACTIONS,
     BUY,
@@ -23,6 +23,7 @@ from kalshi_pipeline.trading.actions import (
     side_of,
     takes,
 )
+from kalshi_pipeline.trading.fills import FILL_RATE_UNIT
 from kalshi_pipeline.trading.portfolio import (
     FLIGHT,
     Account,
@@ -32,7 +33,6 @@ from kalshi_pipeline.trading.portfolio import (
 )
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 LOG_DAY = math.log1p(DAY_S)
 TEN_DOLLARS_MICRO = 10.0 * MICRO_PER_DOLLAR
@@ -108,7 +108,7 @@ def write_portfolio(
 
 @njit(cache=True)
 def write_orders(
-    observation: NDArray[np.float32], orders: Ints, fill_rate: float, mid_bp: float, now_ms: int
+    observation: NDArray[np.float32], account: Ints, orders: Ints, mid_bp: float, now_ms: int
 ) -> None:
     """Write the 5 order features; arguments as in `write_portfolio`."""
     buy, sell = orders[BUY], orders[SELL]
@@ -116,7 +116,7 @@ def write_orders(
     observation[SELL_DISTANCE] = distance(sell[Order.PRICE], mid_bp)
     observation[QUEUE_AHEAD] = 0.0
     observation[ORDER_AGE] = 0.0
-    observation[FILL_RATE] = fill_rate
+    observation[FILL_RATE] = account[Account.FILL_RATE] / FILL_RATE_UNIT
     if buy[Order.PRICE] == 0 and sell[Order.PRICE] == 0:
         return
     sell_is_older = sell[Order.PRICE] > 0 and (
@@ -133,7 +133,7 @@ def write_mask(
     mask: NDArray[np.bool_],
     account: Ints,
     orders: Ints,
-    schedule: Ints,
+    fees: Fees,
     available_micro: int,
     quotes: tuple[int, int, int, int],
     size_centi: int,
@@ -149,7 +149,7 @@ def write_mask(
         mask: `[7]`, written in place.
         account: columns of `Account`.
         orders: the slots.
-        schedule: row of `Tape.fee_schedule`.
+        fees: the schedule in force.
         available_micro: cash free for new orders.
         quotes: bid, ask, tick up from the bid, tick down from the ask.
         size_centi: order size.
@@ -164,9 +164,12 @@ def write_mask(
     sell_fits = -position + orders[SELL, Order.REMAINING] + size_centi <= limit_centi
     # No order of this size can cost more than this: one dollar a contract and the fee at 50 cents.
     dearest = fee_product(
-        max(schedule[0], schedule[1]), schedule[2], size_centi, BP_PER_DOLLAR // 2
+        max(fees.taker_rate_bp, fees.maker_rate_bp),
+        fees.multiplier_pct,
+        size_centi,
+        BP_PER_DOLLAR // 2,
     )
-    rich = available_micro >= size_centi * BP_PER_DOLLAR + worst_fee_micro(schedule[3], dearest)
+    rich = available_micro >= size_centi * BP_PER_DOLLAR + worst_fee_micro(fees.rule, dearest)
     for action in range(1, ACTIONS):
         side = side_of(action)
         if not (buy_fits if side == BUY else sell_fits):
@@ -174,9 +177,9 @@ def write_mask(
         price = limit_price_bp(action, quotes[0], quotes[1], quotes[2], quotes[3])
         if price == 0:
             continue
-        rate = schedule[0] if takes(action) else schedule[1]
+        rate = fees.taker_rate_bp if takes(action) else fees.maker_rate_bp
         mask[action] = rich or available_micro >= cost_micro(
-            side, price, size_centi, position, rate, schedule
+            side, price, size_centi, position, rate, fees
         )
 
 

@@ -14,14 +14,20 @@ size_centi, 1e-6 dollar. Source: Kalshi API documentation, "order direction" and
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from kalshi_pipeline.config import BP_PER_DOLLAR
-from kalshi_pipeline.market.fees import fee_product, fill_fee_micro, up_to_cent_micro
-from kalshi_pipeline.market.fees import worst_fee_micro as worst_fee
+from kalshi_pipeline.market.fees import (
+    Fees,
+    fee_product,
+    fill_fee_micro,
+    up_to_cent_micro,
+    worst_fee_micro,
+)
 from kalshi_pipeline.trading.actions import BUY, SELL
 
 Ints = NDArray[np.int64]
@@ -55,6 +61,8 @@ class Account(IntEnum):
     MID2 = 22  # twice the mark's mid, see `replay`; -1 before any book
     BOOK_EMPTY = 23  # the last row left neither bid nor ask
     CONSUMED = 24  # whether own fills consumed displayed size somewhere
+    FILL_RATE = 25  # weighted share of own orders that filled, 1e-9
+    ROW = 26  # of the tape, the last applied
 
 
 class Order(IntEnum):
@@ -76,6 +84,23 @@ FLIGHT = 2
 SLOTS = 3
 
 
+class Lane(NamedTuple):
+    """One episode in play: its state and the constants of its market.
+
+    `ladder` and `consumed` are `[2, levels]`, the YES and the NO bids, by price_bp / grid_step_bp
+    in each ladder's own scale: the size shown, and how much of it own fills took since a message
+    last changed the level.
+    """
+
+    account: Ints  # [len(Account)]
+    orders: Ints  # [3, len(Order)]
+    ladder: Ints
+    consumed: Ints
+    fees: Fees
+    grid_step_bp: int
+    limit_centi: int
+
+
 @njit(cache=True)
 def opening_centi(side: int, size_centi: int, position_centi: int) -> int:
     """The part of an order that does not close what is held."""
@@ -85,7 +110,7 @@ def opening_centi(side: int, size_centi: int, position_centi: int) -> int:
 
 @njit(cache=True)
 def cost_micro(
-    side: int, price_bp: int, size_centi: int, position_centi: int, rate_bp: int, schedule: Ints
+    side: int, price_bp: int, size_centi: int, position_centi: int, rate_bp: int, fees: Fees
 ) -> int:
     """Cash an order needs at worst: its opening part and fees; closing costs nothing.
 
@@ -95,56 +120,55 @@ def cost_micro(
     if opening == 0:
         return 0
     unit = price_bp if side == BUY else BP_PER_DOLLAR - price_bp
-    product = fee_product(rate_bp, schedule[2], size_centi, price_bp)
-    return opening * unit + worst_fee(schedule[3], product)
+    product = fee_product(rate_bp, fees.multiplier_pct, size_centi, price_bp)
+    return opening * unit + worst_fee_micro(fees.rule, product)
 
 
 @njit(cache=True)
-def reserved_micro(orders: Ints, side: int, position_centi: int, schedule: Ints) -> int:
+def reserved_micro(orders: Ints, side: int, position_centi: int, fees: Fees) -> int:
     """Cash set aside for the resting order of a side."""
     order = orders[side]
     if order[Order.PRICE] == 0:
         return 0
     return cost_micro(
-        side, order[Order.PRICE], order[Order.REMAINING], position_centi, schedule[1], schedule
+        side, order[Order.PRICE], order[Order.REMAINING], position_centi, fees.maker_rate_bp, fees
     )
 
 
 @njit(cache=True)
-def available_micro(account: Ints, orders: Ints, schedule: Ints) -> int:
+def available_micro(account: Ints, orders: Ints, fees: Fees) -> int:
     """Cash free for new orders: A less what resting orders reserve."""
-    position = account[Account.POSITION]
+    position = int(account[Account.POSITION])
     return (
-        account[Account.CASH]
+        int(account[Account.CASH])
         - BP_PER_DOLLAR * max(-position, 0)
-        - reserved_micro(orders, BUY, position, schedule)
-        - reserved_micro(orders, SELL, position, schedule)
+        - reserved_micro(orders, BUY, position, fees)
+        - reserved_micro(orders, SELL, position, fees)
     )
 
 
 @njit(cache=True)
 def invested_micro(account: Ints) -> int:
     """Cash the open position cost: p a contract when long, 1 - p when short."""
-    if account[Account.POSITION] >= 0:
-        return account[Account.BASIS]
-    return -account[Account.POSITION] * BP_PER_DOLLAR - account[Account.BASIS]
+    position, basis = int(account[Account.POSITION]), int(account[Account.BASIS])
+    return basis if position >= 0 else -position * BP_PER_DOLLAR - basis
 
 
 @njit(cache=True)
 def liquidation_micro(
-    ladder: Ints, consumed: Ints, position_centi: int, grid_step_bp: int, schedule: Ints
+    ladder: Ints, consumed: Ints, position_centi: int, grid_step_bp: int, fees: Fees
 ) -> int:
-    """What the position brings if sold into the book now, at least 0.
+    """What a position brings if sold into the book now, at least 0.
 
     Long walks the YES bids from the best downwards, short the NO bids; less the taker fee of that
     one order up to the cent; 0 for what finds no bid.
 
     Args:
-        ladder: `[2, levels]` sizes of the YES and NO bids, by price_bp / grid_step_bp.
-        consumed: `[2, levels]` the part that own fills already took.
+        ladder: as in `Lane`.
+        consumed: as in `Lane`.
         position_centi: x.
         grid_step_bp: price spacing of the ladder.
-        schedule: `[4]` row of `Tape.fee_schedule`.
+        fees: the schedule in force.
     """
     side = 0 if position_centi > 0 else 1
     wanted = abs(position_centi)
@@ -156,7 +180,7 @@ def liquidation_micro(
         if taken > 0:
             price = index * grid_step_bp
             proceeds += taken * price
-            product += fee_product(schedule[0], schedule[2], taken, price)
+            product += fee_product(fees.taker_rate_bp, fees.multiplier_pct, taken, price)
             wanted -= taken
         index -= 1
     return max(proceeds - up_to_cent_micro(product), 0)
@@ -164,7 +188,7 @@ def liquidation_micro(
 
 @njit(cache=True)
 def fill_outcome(
-    account: Ints, order: Ints, price_bp: int, size_centi: int, rate_bp: int, schedule: Ints
+    account: Ints, order: Ints, price_bp: int, size_centi: int, rate_bp: int, fees: Fees
 ) -> tuple[int, int, int]:
     """What filling part of an order would do.
 
@@ -172,9 +196,9 @@ def fill_outcome(
         Linear cash and position after it, and the order's `FEE_CARRIED` after it.
     """
     signed = size_centi if order[Order.SIDE] == BUY else -size_centi
-    product = fee_product(rate_bp, schedule[2], size_centi, price_bp)
+    product = fee_product(rate_bp, fees.multiplier_pct, size_centi, price_bp)
     fee, carried = fill_fee_micro(
-        schedule[3],
+        fees.rule,
         product,
         -signed * price_bp,
         order[Order.FEE_PRODUCT],
@@ -186,30 +210,22 @@ def fill_outcome(
 
 @njit(cache=True)
 def affordable_centi(
-    account: Ints,
-    orders: Ints,
-    order: Ints,
-    price_bp: int,
-    wanted_centi: int,
-    limit_centi: int,
-    rate_bp: int,
-    schedule: Ints,
+    lane: Lane, order: Ints, price_bp: int, wanted_centi: int, rate_bp: int
 ) -> int:
     """The part of a fill the account can carry.
 
     Afterwards available cash is not negative, the order's own remainder left out, and the position
     is within its limit.
     """
-    side = order[Order.SIDE]
-    room = limit_centi - (account[Account.POSITION] if side == BUY else -account[Account.POSITION])
-    size = min(wanted_centi, room)
+    side, held = order[Order.SIDE], lane.account[Account.POSITION]
+    size = int(min(wanted_centi, lane.limit_centi - (held if side == BUY else -held)))
     unit = price_bp if side == BUY else BP_PER_DOLLAR - price_bp
     while size > 0:
-        cash, position, _ = fill_outcome(account, order, price_bp, size, rate_bp, schedule)
+        cash, position, _ = fill_outcome(lane.account, order, price_bp, size, rate_bp, lane.fees)
         left = (
             cash
             - BP_PER_DOLLAR * max(-position, 0)
-            - reserved_micro(orders, 1 - side, position, schedule)
+            - reserved_micro(lane.orders, 1 - side, position, lane.fees)
         )
         if left >= 0:
             return size
@@ -224,7 +240,7 @@ def book_fill(
     price_bp: int,
     size_centi: int,
     rate_bp: int,
-    schedule: Ints,
+    fees: Fees,
     time_ms: int,
 ) -> None:
     """Book a fill on the account and its order.
@@ -232,7 +248,7 @@ def book_fill(
     A fill that goes through zero ends one round trip, which bears its fee, and starts another.
     """
     before = account[Account.POSITION]
-    cash, after, carried = fill_outcome(account, order, price_bp, size_centi, rate_bp, schedule)
+    cash, after, carried = fill_outcome(account, order, price_bp, size_centi, rate_bp, fees)
     signed = after - before
     fee = account[Account.CASH] - signed * price_bp - cash
     closing = size_centi - opening_centi(order[Order.SIDE], size_centi, before)
@@ -254,6 +270,40 @@ def book_fill(
     account[Account.CASH] = cash
     account[Account.FEES] += fee
     account[Account.TRADED] += size_centi
-    order[Order.FEE_PRODUCT] += fee_product(rate_bp, schedule[2], size_centi, price_bp)
+    order[Order.FEE_PRODUCT] += fee_product(rate_bp, fees.multiplier_pct, size_centi, price_bp)
     order[Order.FEE_CARRIED] = carried
     order[Order.REMAINING] -= size_centi
+
+
+@njit(cache=True)
+def mark_to_book(account: Ints, value_micro: int) -> None:
+    """Mark the account, its position at this liquidation value, and at mid beside it."""
+    position, cash = account[Account.POSITION], account[Account.CASH]
+    equity = cash - BP_PER_DOLLAR * max(-position, 0) + value_micro
+    mark(account, equity, cash + position * account[Account.MID2] // 2)
+
+
+@njit(cache=True)
+def mark(account: Ints, equity_micro: int, equity_mid_micro: int) -> None:
+    """Set both equities; peak and drawdown follow the first."""
+    account[Account.EQUITY] = equity_micro
+    account[Account.EQUITY_MID] = equity_mid_micro
+    account[Account.PEAK] = max(account[Account.PEAK], equity_micro)
+    fall = account[Account.PEAK] - equity_micro
+    account[Account.DRAWDOWN] = max(account[Account.DRAWDOWN], fall)
+
+
+@njit(cache=True)
+def record_capital(account: Ints, available_micro: int) -> None:
+    """Remember the largest sum of what the position cost and what orders reserve."""
+    free = account[Account.CASH] - BP_PER_DOLLAR * max(-account[Account.POSITION], 0)
+    tied = invested_micro(account) + free - available_micro
+    account[Account.CAPITAL] = max(account[Account.CAPITAL], tied)
+
+
+@njit(cache=True)
+def close_trip(account: Ints) -> None:
+    """Count the round trip that an open position at the end of the episode closes."""
+    if account[Account.POSITION] != 0:
+        account[Account.TRIPS] += 1
+        account[Account.WINS] += 1 if account[Account.EQUITY] > account[Account.TRIP_CASH] else 0

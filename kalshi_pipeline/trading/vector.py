@@ -1,0 +1,133 @@
+"""The simulator under the contract of Stable-Baselines3's vector environments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
+
+from kalshi_pipeline.config import MICRO_PER_DOLLAR, TradingConfig
+from kalshi_pipeline.trading.environment import action_space, observation_space
+from kalshi_pipeline.trading.sampler import Sampler, UniformSampler
+from kalshi_pipeline.trading.simulator import Simulator
+from kalshi_pipeline.trading.tape import Universe
+
+Indices = None | int | Iterable[int]
+
+
+class KalshiVecEnv(VecEnv):
+    """N episodes side by side; a finished lane starts its next episode at once.
+
+    The terminal `info` holds `terminal_observation`, `TimeLimit.truncated`, `episode` (`r` dollars,
+    `l` steps, as Stable-Baselines3's Monitor) and `summary` (`EpisodeSummary`); other infos are
+    empty. `env_method("action_masks")` gives the masks that MaskablePPO asks for.
+
+    Args:
+        universe: the episodes.
+        n_envs: lanes.
+        config: rules of trading.
+        sampler: chooses episodes; uniform if None.
+        seed: of the uniform sampler.
+    """
+
+    render_mode: str | None = None
+
+    def __init__(
+        self,
+        universe: Universe,
+        n_envs: int,
+        config: TradingConfig,
+        sampler: Sampler | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(n_envs, observation_space(), action_space())
+        self.simulator = Simulator(universe, n_envs, config)
+        self._uniform = sampler is None
+        self.sampler = sampler or UniformSampler(len(universe), np.random.default_rng(seed))
+        self._actions = np.zeros(n_envs, dtype=np.int64)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seed the uniform sampler; a sampler of one's own keeps its own randomness."""
+        if seed is not None and self._uniform:
+            self.sampler = UniformSampler(len(self.simulator.universe), np.random.default_rng(seed))
+        return [seed] * self.num_envs
+
+    def reset(self) -> NDArray[np.float32]:
+        """Start an episode in every lane: `[N, 52]`."""
+        self.simulator.reset(np.arange(self.num_envs), self.sampler.draw(self.num_envs))
+        return self.simulator.observation.copy()
+
+    def step_async(self, actions: NDArray[np.int64]) -> None:
+        """Take `[N]` actions."""
+        self._actions = actions
+
+    def step_wait(
+        self,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+        """Step all lanes; copies, because the caller keeps them beyond the next step.
+
+        Returns:
+            Observations `[N, 52]`, rewards `[N]` in dollars, dones `[N]`, infos.
+        """
+        simulator = self.simulator
+        simulator.step(self._actions)
+        rewards = simulator.reward.astype(np.float32)
+        dones = simulator.terminated | simulator.truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        finished = np.flatnonzero(dones)
+        if len(finished):
+            for lane in finished:
+                infos[lane] = self._terminal_info(int(lane))
+            simulator.reset(finished, self.sampler.draw(len(finished)))
+        return simulator.observation.copy(), rewards, dones, infos
+
+    def _terminal_info(self, lane: int) -> dict[str, Any]:
+        summary = self.simulator.summary(lane)
+        at_mid = self.simulator.config.mark == "mid"
+        gain = summary.pnl_mid_micro if at_mid else summary.pnl_micro
+        return {
+            "terminal_observation": self.simulator.observation[lane].copy(),
+            "TimeLimit.truncated": not summary.terminated,
+            "episode": {"r": gain / MICRO_PER_DOLLAR, "l": summary.steps},
+            "summary": summary,
+        }
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """`[N, 7]` valid actions; a view that the next step overwrites."""
+        return self.simulator.mask
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Only `action_masks` exists per lane.
+
+        Raises:
+            AttributeError: any other method.
+        """
+        if method_name != "action_masks" or method_args or method_kwargs:
+            raise AttributeError(f"lanes have no method {method_name!r}")
+        return [self.simulator.mask[lane].copy() for lane in self._get_indices(indices)]
+
+    def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
+        """An attribute of the vector environment, once for each lane asked for."""
+        value = getattr(self, attr_name)
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:  # noqa: ARG002
+        """Lanes share everything, so nothing can be set on some of them.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError(f"lanes have no attribute {attr_name!r} of their own")
+
+    def env_is_wrapped(self, wrapper_class: type, indices: Indices = None) -> list[bool]:
+        """True for Monitor, whose statistics the terminal infos carry."""
+        return [wrapper_class is Monitor for _ in self._get_indices(indices)]
+
+    def close(self) -> None:
+        """Nothing to release."""
