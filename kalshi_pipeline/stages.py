@@ -8,10 +8,8 @@ line call these and nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -26,7 +24,7 @@ from kalshi_pipeline.config import BookConfig, PipelineConfig, StepConfig
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
 from kalshi_pipeline.features import FEATURES_VERSION, build_tensors, read_tensors, write_tensors
 from kalshi_pipeline.market.orderbook import BOOKS_KERNEL_VERSION
-from kalshi_pipeline.plans import Phase, Plan, steps_of
+from kalshi_pipeline.plans import steps_of
 from kalshi_pipeline.recordings.folder import Recording, session_info
 from kalshi_pipeline.recordings.ingest import INGEST_VERSION, ingest
 from kalshi_pipeline.recordings.messages import MESSAGES_VERSION
@@ -38,7 +36,6 @@ from kalshi_pipeline.suitability import (
 )
 
 RAW, BOOKS, TENSORS, SUITABLE = "raw_messages", "books", "feature_tensors", "suitable_markets"
-EVALUATION = "evaluation"
 SESSION_STAGES = (RAW, BOOKS, TENSORS, SUITABLE)
 
 Progress = Callable[[str], None]
@@ -103,9 +100,9 @@ def build_session_tensors(
     if found := warehouse.made_from(TENSORS, str(session), recipe):
         return found
     tensors = build_tensors(
-        read_rows(_checked(books, "books.parquet")),
+        read_rows(books.verified()),
         pq.read_table(books.path("segments.parquet")),
-        read_markets(_checked(books, "markets.parquet")),
+        read_markets(books.verified()),
         steps,
         config.cost_size_centi,
     )
@@ -136,10 +133,10 @@ def choose_session_markets(
     if found := warehouse.made_from(SUITABLE, str(session), recipe):
         return found
     table = suitable_markets(
-        read_rows(_checked(books, "books.parquet")),
+        read_rows(books.verified()),
         pq.read_table(books.path("segments.parquet")),
-        read_tensors(_checked(tensors, "features.npy", "step_row.npy", "index.parquet")),
-        read_markets(_checked(books, "markets.parquet")),
+        read_tensors(tensors.verified()),
+        read_markets(books.verified()),
         rule,
     )
     with warehouse.stage(SUITABLE, str(session), recipe) as staging:
@@ -152,10 +149,3 @@ def choose_session_markets(
             events=len(set(chosen["event"].to_pylist())),
         )
     return staging.generation
-
-
-def _checked(generation: Generation, *names: str) -> Path:
-    # the folder, once the named files are known to be what was published
-    for name in names:
-        generation.path(name)
-    return generation.folder

@@ -1,0 +1,1 @@
+"""Dagster resources: where raw recordings live, and the warehouse."""

@@ -1,0 +1,40 @@
+"""Message tables -> validated order books."""
+
+from typing import Any
+
+import dagster as dg
+import pyarrow.parquet as pq
+
+from kalshi_pipeline import stages
+from kalshi_pipeline.assets.partitions import sessions
+from kalshi_pipeline.assets.published import parquet_facts, published, table_metadata
+from kalshi_pipeline.assets.raw_messages import raw_messages
+from kalshi_pipeline.resources.warehouse import WarehouseResource
+
+
+@dg.asset(
+    deps=[raw_messages],
+    partitions_def=sessions,
+    group_name="market_data",
+    kinds={"numba", "parquet"},
+    owners=["team:market-data"],
+    code_version=stages.BOOKS_VERSION,
+)
+def books(
+    context: dg.AssetExecutionContext, warehouse: WarehouseResource
+) -> dg.MaterializeResult[Any]:
+    """The order book of every market after every message, cut into trusted segments.
+
+    A message that breaks a rule goes to quarantine with its reason; rows in = applied + quarantined
+    + before the first snapshot, exactly. Beside it: the segments, full ladders to rebuild any book,
+    and the session's measured quality.
+    """
+    generation = stages.build_session_books(warehouse.open(), int(context.partition_key))
+    segments = pq.read_table(generation.path("segments.parquet")).to_pylist()
+    return published(
+        generation,
+        context,
+        quarantined=generation.summary["quarantined"],
+        segments_shown=table_metadata(segments),
+        **parquet_facts(generation, "books.parquet"),
+    )

@@ -1,0 +1,76 @@
+"""Sessions -> checkpoints: one asset a phase of each training plan."""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from kalshi_pipeline import plan_stages
+from kalshi_pipeline.assets.books import books
+from kalshi_pipeline.assets.feature_tensors import feature_tensors
+from kalshi_pipeline.assets.published import published
+from kalshi_pipeline.assets.suitable_markets import suitable_markets
+from kalshi_pipeline.plans import Phase, Plan
+from kalshi_pipeline.resources.warehouse import WarehouseResource
+
+if TYPE_CHECKING:
+    from kalshi_pipeline.learning.training import TrainingProgress
+
+SESSION_ASSETS = (books, feature_tensors, suitable_markets)
+LOG_EVERY_STEPS = 50_000
+
+
+def of_sessions(keys: tuple[int, ...]) -> list[dg.AssetDep]:
+    """Dependencies on exactly these sessions, so that another one never retrains anything."""
+    mapping = dg.SpecificPartitionsPartitionMapping([str(key) for key in keys])
+    return [dg.AssetDep(asset, partition_mapping=mapping) for asset in SESSION_ASSETS]
+
+
+def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
+    """The asset of one phase."""
+    parents = [dg.AssetDep(dg.AssetKey([plan.name, phase.parent]))] if phase.parent else []
+    known = ", ".join(map(str, phase.sessions))
+    after = f" further steps, continuing from {phase.parent}" if phase.parent else " steps"
+
+    @dg.asset(
+        name=phase.name,
+        key_prefix=[plan.name],
+        deps=[*of_sessions(phase.sessions), *parents],
+        group_name=plan.name,
+        kinds={"pytorch"},
+        owners=["team:learning"],
+        code_version=plan_stages.TRAINING_VERSION,
+        pool="training",
+        tags={"phase": phase.name},
+        description=f"PPO checkpoint after {phase.timesteps:,}{after}, on the suitable markets of "
+        f"session{'s' if len(phase.sessions) > 1 else ''} {known}. Weights and optimiser as "
+        "safetensors, with the lineage of every market they have seen; `exports/model.zip` opens "
+        "in Stable-Baselines3.",
+    )
+    def checkpoint(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    ) -> dg.MaterializeResult[Any]:
+        generation = plan_stages.train_phase(
+            warehouse.open(), plan, phase, _reporter(context, LOG_EVERY_STEPS)
+        )
+        return published(generation, context)
+
+    return checkpoint
+
+
+def _reporter(context: dg.AssetExecutionContext, every: int) -> Any:
+    told = 0
+
+    def report(progress: "TrainingProgress") -> None:
+        nonlocal told
+        done = progress.timesteps >= progress.target
+        if progress.timesteps - told < every and told and not done:
+            return
+        told = progress.timesteps
+        record = progress.record
+        context.log.info(
+            f"{progress.timesteps:>9,} of {progress.target:,} steps  "
+            f"{record.steps_per_second:,.0f} steps/s  entropy {record.entropy:.3f}  "
+            f"{record.diagnostics.headline()}"
+        )
+
+    return report

@@ -1,0 +1,40 @@
+"""Books and steps -> the markets worth an episode."""
+
+from typing import Any
+
+import dagster as dg
+import pyarrow.parquet as pq
+
+from kalshi_pipeline import stages
+from kalshi_pipeline.assets.books import books
+from kalshi_pipeline.assets.feature_tensors import feature_tensors
+from kalshi_pipeline.assets.partitions import sessions
+from kalshi_pipeline.assets.published import parquet_facts, published, table_metadata
+from kalshi_pipeline.resources.warehouse import WarehouseResource
+
+
+@dg.asset(
+    deps=[books, feature_tensors],
+    partitions_def=sessions,
+    group_name="market_data",
+    kinds={"parquet"},
+    owners=["team:features"],
+    code_version=stages.SUITABILITY_VERSION,
+)
+def suitable_markets(
+    context: dg.AssetExecutionContext, warehouse: WarehouseResource
+) -> dg.MaterializeResult[Any]:
+    """Markets with at least 50 steps, in at least 2 quarters of their observed life.
+
+    Every market is listed, with the reason where it is left out, and with its activity tier,
+    temporal pattern, spread, volatility and traded size. Two universes: chosen with the whole
+    session in sight, and causally from its first part.
+    """
+    generation = stages.choose_session_markets(warehouse.open(), int(context.partition_key))
+    table = pq.read_table(generation.path("suitable_markets.parquet"))
+    return published(
+        generation,
+        context,
+        most_active=table_metadata(table.slice(0, 25).to_pylist()),
+        **parquet_facts(generation, "suitable_markets.parquet"),
+    )

@@ -1,0 +1,50 @@
+"""The composition root: every asset, check, job and resource, and nothing else."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from kalshi_pipeline.assets import checks
+from kalshi_pipeline.assets.books import books
+from kalshi_pipeline.assets.checkpoints import phase_asset
+from kalshi_pipeline.assets.evaluations import evaluation_asset
+from kalshi_pipeline.assets.feature_tensors import feature_tensors
+from kalshi_pipeline.assets.jobs import plan_jobs, session_data
+from kalshi_pipeline.assets.raw_messages import raw_messages
+from kalshi_pipeline.assets.suitable_markets import suitable_markets
+from kalshi_pipeline.plans import load_plan, plan_names
+from kalshi_pipeline.resources.console import console
+from kalshi_pipeline.resources.environment import recording_roots, warehouse_root
+from kalshi_pipeline.resources.recordings import Recordings
+from kalshi_pipeline.resources.warehouse import WarehouseResource
+
+
+def build_definitions(recordings: list[str], warehouse: str) -> dg.Definitions:
+    """The whole pipeline over these roots.
+
+    Args:
+        recordings: folders of recordings.
+        warehouse: root of everything published.
+    """
+    plans = [load_plan(name) for name in plan_names()]
+    return dg.Definitions(
+        assets=[
+            raw_messages,
+            books,
+            feature_tensors,
+            suitable_markets,
+            *(phase_asset(plan, phase) for plan in plans for phase in plan.phases),
+            *(evaluation_asset(plan) for plan in plans),
+        ],
+        asset_checks=[*checks.session_checks, *checks.plan_checks(plans)],
+        jobs=[session_data, *plan_jobs(plans)],
+        resources={
+            "recordings": Recordings(roots=recordings, warehouse=warehouse),
+            "warehouse": WarehouseResource(root=warehouse),
+        },
+        loggers={"console": console},
+        executor=dg.multiprocess_executor.configured({"max_concurrent": 2}),
+    )
+
+
+defs = build_definitions(recording_roots(), warehouse_root())

@@ -1,0 +1,244 @@
+"""The stages of a training plan: its phases, then the evaluation of the last one.
+
+Beside `stages.py` because they need heavy libraries, which are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from kalshi_pipeline.books import read_markets, read_rows
+from kalshi_pipeline.errors import MissingParent, NotPublished
+from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
+from kalshi_pipeline.features import read_tensors
+from kalshi_pipeline.plans import Phase, Plan
+from kalshi_pipeline.stages import BOOKS, RAW, SUITABLE, TENSORS, Progress
+from kalshi_pipeline.storage.publish import EXPORTS, Generation, Recipe, Warehouse
+from kalshi_pipeline.trading.tape import Universe
+from kalshi_pipeline.trading.universe import ROW_COLUMNS, Exclusion, SessionData, build_universe
+
+if TYPE_CHECKING:
+    from kalshi_pipeline.learning.training import TrainingProgress
+
+TRAINING_VERSION = "1"
+EVALUATION_VERSION = "1"
+EVALUATION = "evaluation"
+_SESSION_INPUTS = (BOOKS, TENSORS, SUITABLE)
+
+
+def phase_name(plan: Plan, phase: str) -> str:
+    """Name of a phase's (or the evaluation's) output in the warehouse."""
+    return f"{plan.name}/{phase}"
+
+
+def train_phase(
+    warehouse: Warehouse,
+    plan: Plan,
+    phase: Phase,
+    progress: Callable[[TrainingProgress], None] | None = None,
+) -> Generation:
+    """Sessions and the parent's checkpoint -> this phase's checkpoint.
+
+    Raises:
+        NotPublished: a session of the phase has not been materialized; names it.
+        MissingParent: the phase to continue from has no checkpoint.
+    """
+    inputs = _session_inputs(warehouse, phase.sessions)
+    parent = _parent(warehouse, plan, phase)
+    if parent is not None:
+        inputs[str(phase.parent)] = parent.content_hash
+    config = {
+        "timesteps": phase.timesteps,
+        "seed": plan.seed,
+        "min_episode_steps": plan.min_episode_steps,
+        "ppo": asdict(plan.ppo),
+        "trading": asdict(plan.trading),
+    }
+    recipe = Recipe(f"{TRAINING_VERSION}.{FEATURE_TABLE_VERSION}", config, inputs)
+    name = phase_name(plan, phase.name)
+    if found := warehouse.made_from(name, None, recipe):
+        return found
+
+    from kalshi_pipeline.learning import training
+    from kalshi_pipeline.storage import checkpoints, sb3
+
+    universe, _ = build_universe(
+        [load_session(warehouse, session) for session in phase.sessions], plan.min_episode_steps
+    )
+    result = training.train_phase(
+        universe,
+        phase=phase.name,
+        timesteps=phase.timesteps,
+        config=plan.ppo,
+        trading=plan.trading,
+        seed=plan.seed,
+        parent=None if parent is None else checkpoints.load(parent.verified()),
+        progress=progress,
+    )
+    with warehouse.stage(name, None, recipe) as staging:
+        checkpoints.save(result.final, staging.folder)
+        exports = staging.folder / EXPORTS
+        exports.mkdir()
+        sb3.export_sb3_zip(result.final, exports / "model.zip")
+        records = [asdict(record) for record in result.records]
+        (exports / "training.json").write_text(json.dumps(records))
+        staging.summary.update(
+            timesteps=result.timesteps,
+            timesteps_total=result.final.state.timesteps_total,
+            episodes=len(universe),
+            markets=len({(e.session, e.market) for e in universe.episodes}),
+            events=len({e.event for e in universe.episodes}),
+        )
+    return staging.generation
+
+
+def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Generation:
+    """The last phase's checkpoint on every session of the plan's evaluation -> report.
+
+    Raises:
+        NotPublished: a session or the last phase has not been materialized; names it.
+    """
+    last = plan.phases[-1]
+    trained = warehouse.current(phase_name(plan, last.name))
+    inputs = _session_inputs(warehouse, plan.roles) | {last.name: trained.content_hash}
+    config = {
+        "roles": {str(session): role for session, role in plan.roles.items()},
+        "min_episode_steps": plan.min_episode_steps,
+        "trading": asdict(plan.trading),
+        "evaluation": asdict(plan.evaluation),
+    }
+    recipe = Recipe(EVALUATION_VERSION, config, inputs)
+    name = phase_name(plan, EVALUATION)
+    if found := warehouse.made_from(name, None, recipe):
+        return found
+
+    from kalshi_pipeline.evaluation.baselines import baselines
+    from kalshi_pipeline.evaluation.evaluate import evaluate
+    from kalshi_pipeline.evaluation.reports import render_html, render_json
+    from kalshi_pipeline.learning.policy import NetworkPolicy
+    from kalshi_pipeline.storage import checkpoints
+
+    checkpoint = checkpoints.load(trained.verified())
+    universes: dict[int, Universe] = {}
+    exclusions: list[Exclusion] = []
+    for session in plan.roles:
+        universes[session], excluded = build_universe(
+            [load_session(warehouse, session)], plan.min_episode_steps
+        )
+        exclusions += excluded
+    judged = evaluate(
+        universes,
+        plan.roles,
+        [
+            NetworkPolicy(checkpoint, name="Learned", stochastic=True),
+            NetworkPolicy(checkpoint, name="Learned, likeliest action", stochastic=False),
+            *baselines(),
+        ],
+        [asdict(entry) for entry in checkpoint.state.lineage],
+        [asdict(entry) for entry in checkpoint.state.selected_on],
+        _provenance(warehouse, plan, trained, inputs),
+        plan.trading,
+        plan.evaluation,
+        progress,
+        exclusions=_counted(exclusions),
+    )
+    with warehouse.stage(name, None, recipe) as staging:
+        (staging.folder / "report.json").write_bytes(render_json(judged.report))
+        (staging.folder / "report.html").write_bytes(render_html(judged.report))
+        pq.write_table(judged.ledger, staging.folder / "ledger.parquet", compression="zstd")
+        staging.summary.update(
+            verdict=judged.report["verdict"],
+            schema_version=judged.report["schema_version"],
+            sessions=len(universes),
+            episodes=judged.ledger.num_rows,
+        )
+    return staging.generation
+
+
+def load_session(warehouse: Warehouse, session: int) -> SessionData:
+    """What the simulator needs of one session.
+
+    Raises:
+        NotPublished: a stage of the session has not been materialized; names it.
+        CorruptFile: published bytes have changed.
+    """
+    books, tensors, suitable = (warehouse.current(name, str(session)) for name in _SESSION_INPUTS)
+    return SessionData(
+        session=session,
+        rows=read_rows(books.verified(), ROW_COLUMNS),
+        ladders=pq.read_table(books.path("ladders.parquet")),
+        tensors=read_tensors(tensors.verified()),
+        suitable=pq.read_table(suitable.path("suitable_markets.parquet")),
+        markets=read_markets(books.folder),
+    )
+
+
+def _session_inputs(warehouse: Warehouse, sessions: Iterable[int]) -> dict[str, str]:
+    return {
+        f"{name}/{session}": warehouse.current(name, str(session)).content_hash
+        for session in sessions
+        for name in _SESSION_INPUTS
+    }
+
+
+def _parent(warehouse: Warehouse, plan: Plan, phase: Phase) -> Generation | None:
+    if phase.parent is None:
+        return None
+    try:
+        return warehouse.current(phase_name(plan, phase.parent))
+    except NotPublished as error:
+        raise MissingParent(
+            f"{phase.name} continues from {phase.parent}, which has no checkpoint; "
+            f"materialize {phase_name(plan, phase.parent)} first",
+            rule="parent",
+            value=phase.parent,
+        ) from error
+
+
+def _provenance(
+    warehouse: Warehouse, plan: Plan, trained: Generation, inputs: Mapping[str, str]
+) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    sessions = {}
+    for session in dict.fromkeys((*plan.sessions,)):
+        quality = warehouse.current(BOOKS, str(session)).summary
+        sessions[str(session)] = {
+            "title": quality["title"],
+            "generated": quality["generated"],
+            "duration_s": quality["duration_s"],
+            "deltas": quality["deltas"],
+            "quality_score": quality["quality_score"],
+            "recording": warehouse.current(RAW, str(session)).content_hash,
+        }
+    return {
+        "plan": plan.name,
+        "title": plan.title,
+        "checkpoint": trained.content_hash,
+        "phases": [asdict(phase) for phase in plan.phases],
+        "seed": plan.seed,
+        "timesteps_total": trained.summary["timesteps_total"],
+        "code_version": version("kalshi-pipeline"),
+        "feature_table_version": FEATURE_TABLE_VERSION,
+        "generated": any(entry["generated"] for entry in sessions.values()),
+        "generations": dict(inputs),
+        "sessions": sessions,
+    }
+
+
+def _counted(exclusions: Iterable[Exclusion]) -> list[dict[str, Any]]:
+    # one line a session and kind of reason; the figures in a reason differ from market to market
+    kinds = Counter(
+        (entry.session, " ".join(w for w in entry.reason.split() if not w.isdigit()))
+        for entry in exclusions
+    )
+    return [
+        {"session": session, "reason": reason, "count": count}
+        for (session, reason), count in sorted(kinds.items())
+    ]

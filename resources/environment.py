@@ -1,0 +1,36 @@
+"""What the environment says; read here and nowhere else.
+
+`KALSHI_RECORDINGS`  one or more folders of recordings, separated like `PATH`
+`KALSHI_WAREHOUSE`   root of everything published
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import kalshi_pipeline
+from kalshi_pipeline.recordings.sources import SessionSources
+from kalshi_pipeline.storage.publish import Warehouse
+
+
+def recording_roots() -> list[str]:
+    """Folders of recordings; none where the variable is not set."""
+    return [root for root in os.environ.get("KALSHI_RECORDINGS", "").split(os.pathsep) if root]
+
+
+def warehouse_root() -> str:
+    """Root of the warehouse: the variable, else `warehouse/` of the checkout, else of here."""
+    checkout = Path(kalshi_pipeline.__file__).parents[1]
+    home = checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+    return os.environ.get("KALSHI_WAREHOUSE") or str(home / "warehouse")
+
+
+def open_sources(roots: list[str], warehouse: str) -> SessionSources:
+    """Sessions of these folders; generated ones lie beside the warehouse's outputs."""
+    return SessionSources([Path(root) for root in roots], Path(warehouse) / "generated")
+
+
+def open_warehouse(root: str) -> Warehouse:
+    """The warehouse under a root."""
+    return Warehouse(Path(root))
