@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.errors import NoSuitableMarket
+from kalshi_pipeline.errors import IncompatibleCheckpoint, NoSuitableMarket
 from kalshi_pipeline.trading.tape import Universe
 
 # activity tier -> weight at the start of a phase, and the share of the phase after which it is 1.
@@ -53,6 +53,7 @@ class MarketSampler:
         self.markets = tuple(segments)
         self.counts = np.zeros(len(segments), np.int64)
         self.progress = 0.0
+        self._curriculum = curriculum
         self._segments = [np.array(indices, np.int64) for indices in segments.values()]
         tiers = [TIERS[universe.episodes[indices[0]].tier] for indices in segments.values()]
         start, full_at = np.array(tiers).T if curriculum else np.array([[1.0], [0.0]])
@@ -61,6 +62,9 @@ class MarketSampler:
         self._rng = rng
         self._credit = rng.random(len(segments))
 
+    def __len__(self) -> int:
+        return len(self.markets)
+
     @property
     def weights(self) -> NDArray[np.float64]:
         """`[markets]` weights at the present progress; they sum to 1."""
@@ -68,6 +72,11 @@ class MarketSampler:
         weights = np.where(self._full_at > 0, self._start + (1 - self._start) * done, 1.0)
         shares: NDArray[np.float64] = weights / weights.sum()
         return shares
+
+    @property
+    def draws(self) -> dict[tuple[int, str], int]:
+        """(session, market) -> how often it was drawn."""
+        return dict(zip(self.markets, self.counts.tolist(), strict=True))
 
     def draw(self, count: int) -> NDArray[np.int64]:
         """`[count]` episode indices."""
@@ -85,6 +94,7 @@ class MarketSampler:
     def state(self) -> dict[str, Any]:
         """JSON values from which `restore` continues exactly."""
         return {
+            "curriculum": self._curriculum,
             "progress": self.progress,
             "credit": self._credit.tolist(),
             "counts": self.counts.tolist(),
@@ -92,7 +102,18 @@ class MarketSampler:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue where a sampler over the same universe stopped."""
+        """Continue where a sampler over the same universe stopped.
+
+        Raises:
+            IncompatibleCheckpoint: it was over another number of markets, or weighed otherwise.
+        """
+        theirs, ours = (len(state["counts"]), state["curriculum"]), (len(self), self._curriculum)
+        if theirs != ours:
+            raise IncompatibleCheckpoint(
+                f"the sampler to continue had (markets, curriculum) {theirs}, this one has {ours}",
+                rule="curriculum",
+                value=theirs,
+            )
         self.progress = float(state["progress"])
         self._credit = np.array(state["credit"], np.float64)
         self.counts = np.array(state["counts"], np.int64)

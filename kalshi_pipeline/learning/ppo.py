@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
@@ -23,6 +24,17 @@ class GuardedPPO(PPO):
     def _setup_model(self) -> None:
         super()._setup_model()
         self.policy.optimizer.register_step_pre_hook(self._refuse_non_finite)
+
+    @property
+    def episode_starts(self) -> NDArray[np.bool_]:
+        """`[lanes]` whether the next observation is the first of an episode."""
+        return np.asarray(self._last_episode_starts, np.bool_)
+
+    def continue_from(
+        self, observation: NDArray[np.float32], episode_starts: NDArray[np.bool_]
+    ) -> None:
+        """Begin the next rollout here, instead of by resetting the environment."""
+        self._last_obs, self._last_episode_starts = observation, episode_starts
 
     def rollouts(self, count: int, callback: BaseCallback) -> Iterator[None]:
         """Collect a rollout and learn from it, `count` times; yields after each update."""

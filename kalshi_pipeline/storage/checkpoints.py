@@ -3,6 +3,7 @@
     policy.safetensors     weights, under the parameter names of Stable-Baselines3
     optimizer.safetensors  Adam: `exp_avg.<parameter>`, `exp_avg_sq.<parameter>`, `step.<parameter>`
     trainer.json           counters, configuration, lineage, generator states; no wall-clock time
+    environment.safetensors  only in the middle of a phase: what the lanes were doing, to resume
 
 Equal checkpoints give equal bytes. `storage/sb3.py` carries them to and from Stable-Baselines3.
 """
@@ -31,6 +32,8 @@ FORMAT_VERSION = 1
 ACTION_COUNT = 7  # design section 8; a test holds it equal to the actions of the simulator
 MAX_FILE_BYTES = 64 << 20  # reliability section 7; the plan's networks need 2 MiB
 POLICY, OPTIMIZER, TRAINER = "policy.safetensors", "optimizer.safetensors", "trainer.json"
+ENVIRONMENT = "environment.safetensors"
+DTYPES = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "BOOL": np.bool_}
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -98,15 +101,17 @@ class Checkpoint:
         state: everything but the tensors.
         policy: parameter name -> weights, float32, of `tensor_shapes`.
         optimizer: Adam moments, float32, of `optimizer_shapes`.
+        environment: state of the vector environment, where the phase is to be resumed from here.
     """
 
     state: TrainerState
     policy: Tensors
     optimizer: Tensors
+    environment: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @cached_property
     def content_hash(self) -> str:
-        """sha256 over the bytes of its three files, in hex."""
+        """sha256 over the bytes of its files, in hex."""
         digest = hashlib.sha256()
         for name, content in sorted(_encode(self).items()):
             digest.update(f"{name} {len(content)}\n".encode())
@@ -157,7 +162,13 @@ def load(folder: Path) -> Checkpoint:
         IncompatibleCheckpoint: made for another feature table or folder layout.
     """
     state = _decode_state(folder)
-    checkpoint = Checkpoint(state, _read_tensors(folder, POLICY), _read_tensors(folder, OPTIMIZER))
+    running = (folder / ENVIRONMENT).exists()
+    checkpoint = Checkpoint(
+        state,
+        _read_tensors(folder, POLICY),
+        _read_tensors(folder, OPTIMIZER),
+        _read_tensors(folder, ENVIRONMENT) if running else {},
+    )
     _check_tensors(checkpoint)
     return checkpoint
 
@@ -166,18 +177,21 @@ def _encode(checkpoint: Checkpoint) -> dict[str, bytes]:
     import msgspec
     from safetensors.numpy import save as encode_tensors
 
-    def encode(tensors: Tensors) -> bytes:
+    def encode(tensors: Mapping[str, NDArray[Any]]) -> bytes:
         # safetensors copies memory as it lies: a strided view would be saved scrambled
-        return encode_tensors({n: np.asarray(t, np.float32, order="C") for n, t in tensors.items()})
+        return encode_tensors({name: np.asarray(t, order="C") for name, t in tensors.items()})
 
     state = json.dumps(
         msgspec.to_builtins(checkpoint.state), sort_keys=True, indent=1, allow_nan=False
     )
-    return {
+    files = {
         POLICY: encode(checkpoint.policy),
         OPTIMIZER: encode(checkpoint.optimizer),
         TRAINER: state.encode() + b"\n",
     }
+    if checkpoint.environment:
+        files[ENVIRONMENT] = encode(checkpoint.environment)
+    return files
 
 
 def _read(folder: Path, name: str) -> bytes:
@@ -222,18 +236,18 @@ def _check_versions(document: Any) -> None:
             )
 
 
-def _read_tensors(folder: Path, name: str) -> Tensors:
+def _read_tensors(folder: Path, name: str) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError, deserialize
 
     try:
         entries = deserialize(_read(folder, name))
     except SafetensorError as error:
         raise CorruptCheckpoint(f"{name} is damaged: {error}", value=str(folder)) from error
-    tensors: dict[str, NDArray[np.float32]] = {}
+    tensors: dict[str, NDArray[Any]] = {}
     for tensor, entry in entries:
-        if entry["dtype"] != "F32":
-            raise CorruptCheckpoint(f"{tensor} is not float32", rule="dtype", value=entry["dtype"])
-        tensors[tensor] = np.frombuffer(entry["data"], np.float32).reshape(entry["shape"])
+        if (dtype := DTYPES.get(entry["dtype"])) is None:
+            raise CorruptCheckpoint(f"{tensor} is not a number", rule="dtype", value=entry["dtype"])
+        tensors[tensor] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     return tensors
 
 
@@ -248,9 +262,8 @@ def _check_tensors(checkpoint: Checkpoint) -> None:
                 "a tensor is missing or not expected", rule="names", value=odd[0]
             )
         for name, shape in shapes.items():
-            if tensors[name].shape != shape:
-                raise CorruptCheckpoint(
-                    f"{name} should be {shape}", rule="shape", value=tensors[name].shape
-                )
+            found = (tensors[name].dtype.name, tensors[name].shape)
+            if found != ("float32", shape):
+                raise CorruptCheckpoint(f"{name} should be float32 {shape}", value=found)
             if not np.isfinite(tensors[name]).all():
                 raise CorruptCheckpoint(f"{name} is not finite", rule="finite")

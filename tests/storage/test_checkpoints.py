@@ -69,7 +69,10 @@ def test_the_content_hash_tells_weights_moments_and_state_apart() -> None:
     bias = original.policy["action_net.bias"]
     others = [
         replace(original, policy={**original.policy, "action_net.bias": bias + 1}),
-        replace(original, optimizer={**original.optimizer, "step.action_net.bias": np.array(9)}),
+        replace(
+            original,
+            optimizer={**original.optimizer, "step.action_net.bias": np.array(9, np.float32)},
+        ),
         replace(original, state=replace(original.state, timesteps=9)),
     ]
     assert len({checkpoint.content_hash for checkpoint in [original, *others]}) == 4

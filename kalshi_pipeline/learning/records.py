@@ -1,0 +1,107 @@
+"""What training shows of itself: one record a rollout, and the result of a phase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kalshi_pipeline.learning.diagnostics import RolloutDiagnostics, diagnose
+from kalshi_pipeline.learning.ppo import GuardedPPO
+from kalshi_pipeline.learning.watch import Watch
+from kalshi_pipeline.storage.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True)
+class RolloutRecord:
+    """What one rollout and the update from it showed.
+
+    Args:
+        timesteps: environment steps of the phase so far.
+        diagnostics: actions, rewards and ended episodes of the rollout.
+        entropy: mean policy entropy during the update, nats.
+        approx_kl: mean approximate KL divergence in the last epoch, nats.
+        clip_fraction: share of samples whose ratio was clipped.
+        explained_variance: of the returns by the values; None where the returns do not vary.
+        value_loss: mean squared error of the values, dollars squared.
+        policy_loss: mean clipped surrogate loss.
+        steps_per_second: throughput by the caller's clock: rollout, checks and update. The one
+            figure that differs from run to run.
+    """
+
+    timesteps: int
+    diagnostics: RolloutDiagnostics
+    entropy: float
+    approx_kl: float
+    clip_fraction: float
+    explained_variance: float | None
+    value_loss: float
+    policy_loss: float
+    steps_per_second: float
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Where a phase stands, told after each rollout.
+
+    Args:
+        phase: name of the phase.
+        timesteps: environment steps of the phase so far.
+        target: environment steps it will have taken in the end (whole rollouts).
+        timesteps_total: the same as `timesteps`, parents included.
+        record: the rollout just learned from.
+    """
+
+    phase: str
+    timesteps: int
+    target: int
+    timesteps_total: int
+    record: RolloutRecord
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a phase leaves behind.
+
+    Args:
+        final: the last checkpoint.
+        best: the one with the highest validation score; the final one where nothing validates.
+        timesteps: environment steps truly taken: the request rounded up to whole rollouts.
+        records: at most `training.MAX_RECORDS` rollouts, evenly spread, the last among them.
+        validations: (timesteps, score) of every validation.
+        market_draws: (session, market) -> episodes started there.
+    """
+
+    final: Checkpoint
+    best: Checkpoint
+    timesteps: int
+    records: tuple[RolloutRecord, ...]
+    validations: tuple[tuple[int, float], ...]
+    market_draws: dict[tuple[int, str], int]
+
+
+def record_rollout(
+    model: GuardedPPO, watch: Watch, timesteps: int, seconds: float
+) -> RolloutRecord:
+    """Read the rollout a model has just learned from.
+
+    Args:
+        model: after its update.
+        watch: the callback of the rollout.
+        timesteps: environment steps of the phase so far.
+        seconds: what rollout and update took.
+    """
+    logged = {name: float(value) for name, value in model.logger.name_to_value.items()}
+    explained = logged["train/explained_variance"]
+    diagnostics = diagnose(model.rollout_buffer.actions, watch.rewards, watch.ended)
+    return RolloutRecord(
+        timesteps=timesteps,
+        diagnostics=diagnostics,
+        entropy=-logged["train/entropy_loss"],
+        approx_kl=logged["train/approx_kl"],
+        clip_fraction=logged["train/clip_fraction"],
+        explained_variance=explained if np.isfinite(explained) else None,
+        value_loss=logged["train/value_loss"],
+        policy_loss=logged["train/policy_gradient_loss"],
+        steps_per_second=diagnostics.steps / seconds if seconds > 0 else 0.0,
+    )

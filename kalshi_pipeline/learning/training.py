@@ -1,0 +1,249 @@
+"""One phase of training: rollout, checks, update, record, checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kalshi_pipeline.config import PPOConfig, TradingConfig
+from kalshi_pipeline.errors import IncompatibleCheckpoint, PlanError, TrainingDiverged
+from kalshi_pipeline.learning.curriculum import MarketSampler
+from kalshi_pipeline.learning.guards import check_weights, reward_bound
+from kalshi_pipeline.learning.policy import NetworkPolicy
+from kalshi_pipeline.learning.ppo import generator_states, make_ppo, set_generator_states
+from kalshi_pipeline.learning.records import (
+    RolloutRecord,
+    TrainingProgress,
+    TrainingResult,
+    record_rollout,
+)
+from kalshi_pipeline.learning.watch import Watch
+from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry, TrainerState
+from kalshi_pipeline.storage.sb3 import restore, tensors_of
+from kalshi_pipeline.trading.tape import Universe
+from kalshi_pipeline.trading.vector import KalshiVecEnv
+
+MAX_RECORDS = 500  # a phase keeps at most this many rollout records
+
+
+def train_phase(
+    universe: Universe,
+    *,
+    phase: str,
+    timesteps: int,
+    config: PPOConfig,
+    trading: TradingConfig,
+    seed: int,
+    parent: Checkpoint | None = None,
+    curriculum: bool = True,
+    progress: Callable[[TrainingProgress], None] | None = None,
+    validate: Callable[[NetworkPolicy], float] | None = None,
+    selected_on: Sequence[LineageEntry] = (),
+    keep: Callable[[Checkpoint], None] | None = None,
+    resume: Checkpoint | None = None,
+    checkpoint_every: int = 10_000,
+    clock: Callable[[], float] = time.perf_counter,
+) -> TrainingResult:
+    """Train a policy on a universe, from a parent's weights and optimiser where there is one.
+
+    The same arguments give the same weights, bit for bit, on one machine; with `resume` as well.
+
+    Args:
+        universe: the episodes to learn from.
+        phase: name of the phase.
+        timesteps: further environment steps; rounded up to whole rollouts.
+        config: hyper-parameters; their network must be the parent's.
+        trading: rules of the episodes.
+        seed: a non-negative integer; everything random follows from it and the parent's step count.
+        parent: checkpoint to continue from; None starts from fresh weights.
+        curriculum: busy markets first, the others widening in; otherwise all markets alike.
+        progress: called after each rollout.
+        validate: scores a policy, higher is better.
+        selected_on: what `validate` looks at: it becomes part of the lineage.
+        keep: receives checkpoints from which the phase can be resumed.
+        resume: such a checkpoint; records and scores from before it are not repeated.
+        checkpoint_every: `validate` and `keep` are called at the end of each rollout into which a
+            multiple of this falls (plan section 4.5); `validate` at the end of the phase as well.
+        clock: seconds, for the throughput figures alone.
+
+    Raises:
+        NoSuitableMarket: the universe is empty.
+        PlanError: no timesteps, or validation on markets that are not named in `selected_on`.
+        IncompatibleCheckpoint: the parent has another network, or `resume` is of another phase.
+        TrainingDiverged: a number stopped being finite, or a reward broke its bound.
+    """
+    if timesteps < 1:
+        raise PlanError("a phase needs timesteps to train", rule="timesteps >= 1", value=timesteps)
+    if validate and not selected_on:
+        raise PlanError("what validation looks at must be named", rule="selected_on")
+    run = _Run(
+        universe, _first_state(universe, phase, config, trading, seed, parent, selected_on),
+        parent, curriculum=curriculum,
+    )  # fmt: skip
+    if resume:
+        run.resume(resume)
+    watch = Watch(run.env, reward_bound(trading, universe.tape))
+    rollout = config.n_envs * config.n_steps
+    count, already = -(-timesteps // rollout), run.timesteps // rollout
+    records: list[RolloutRecord] = []
+    selection = _Selection(validate)
+    began = clock()
+    for done, _ in enumerate(run.model.rollouts(count - already, watch), already + 1):
+        check_weights(run.model.policy, run.model.num_timesteps)
+        run.sampler.progress = done / count
+        record = record_rollout(run.model, watch, run.timesteps, clock() - began)
+        last = done == count
+        if last or done % -(-count // MAX_RECORDS) == 0:
+            records.append(record)
+        if progress:
+            total = run.model.num_timesteps
+            progress(TrainingProgress(phase, run.timesteps, count * rollout, total, record))
+        due = run.timesteps // checkpoint_every > (run.timesteps - rollout) // checkpoint_every
+        if keep and due:
+            keep(run.checkpoint(resumable=True))
+        if validate and (due or last):
+            selection.judge(run.checkpoint())
+        began = clock()
+    final = run.checkpoint()
+    return TrainingResult(
+        final=final,
+        best=selection.best or final,
+        timesteps=run.timesteps,
+        records=tuple(records),
+        validations=tuple(selection.scores),
+        market_draws=run.sampler.draws,
+    )
+
+
+def lineage_of(universe: Universe) -> tuple[LineageEntry, ...]:
+    """One entry for each market of a universe, over all its segments, sorted."""
+    spans: dict[tuple[int, str, str], tuple[int, int]] = {}
+    for episode in universe.episodes:
+        key = (episode.session, episode.event, episode.market)
+        first, last = spans.get(key, (episode.start_ms, episode.end_ms))
+        spans[key] = (min(first, episode.start_ms), max(last, episode.end_ms))
+    return tuple(sorted(LineageEntry(*key, *span) for key, span in spans.items()))
+
+
+class _Run:
+    """The moving parts of one phase, and how they become a checkpoint and come back from one."""
+
+    def __init__(
+        self,
+        universe: Universe,
+        first: TrainerState,
+        parent: Checkpoint | None,
+        *,
+        curriculum: bool,
+    ) -> None:
+        config = first.config
+        # another stream for each phase of a plan, though they share a seed
+        streams = np.random.SeedSequence([first.seed, first.timesteps_total]).spawn(2)
+        learning_seed = int(streams[0].generate_state(1)[0])
+        self.sampler = MarketSampler(
+            universe, np.random.default_rng(streams[1]), curriculum=curriculum
+        )
+        self.env = KalshiVecEnv(universe, config.n_envs, first.trading, self.sampler, learning_seed)
+        self.model = make_ppo(self.env, config, learning_seed)
+        if parent:
+            restore(self.model, parent)
+        self._first = first
+
+    @property
+    def timesteps(self) -> int:
+        """Environment steps of the phase so far."""
+        return self.model.num_timesteps - self._first.timesteps_total
+
+    def checkpoint(self, *, resumable: bool = False) -> Checkpoint:
+        """The present weights and state; with that of the lanes where it is to be resumed."""
+        state = replace(
+            self._first,
+            timesteps=self.timesteps,
+            timesteps_total=self.model.num_timesteps,
+            generators=generator_states(),
+            curriculum=self.sampler.state(),
+        )
+        lanes = self.env.simulator.state._asdict() if resumable else {}
+        environment = {name: array.copy() for name, array in lanes.items()}
+        if resumable:
+            environment["episode_starts"] = self.model.episode_starts.copy()
+        return Checkpoint(state, *tensors_of(self.model), environment)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Continue exactly where `checkpoint` was taken; call it last before the first rollout."""
+        state = checkpoint.state
+        first = replace(
+            state, timesteps=0, timesteps_total=state.timesteps_total - state.timesteps,
+            generators={}, curriculum={},
+        )  # fmt: skip
+        if not checkpoint.environment or first != self._first:
+            raise IncompatibleCheckpoint(
+                "the checkpoint to resume from is not one of the middle of this phase",
+                rule="resume",
+                value=state.phase,
+            )
+        restore(self.model, checkpoint)
+        self.sampler.restore(state.curriculum)
+        lanes = self.env.simulator.state
+        for name, array in lanes._asdict().items():
+            array[...] = checkpoint.environment[name]
+        starts = checkpoint.environment["episode_starts"]
+        self.model.continue_from(lanes.observation.copy(), starts.copy())
+        set_generator_states(state.generators)
+
+
+class _Selection:
+    """Scores checkpoints as they come and keeps the best; the earliest of equals."""
+
+    def __init__(self, validate: Callable[[NetworkPolicy], float] | None) -> None:
+        self.scores: list[tuple[int, float]] = []
+        self.best: Checkpoint | None = None
+        self._validate = validate
+
+    def judge(self, checkpoint: Checkpoint) -> None:
+        """Score a checkpoint."""
+        score = self._validate(NetworkPolicy(checkpoint)) if self._validate else float("nan")
+        if not np.isfinite(score):
+            raise TrainingDiverged(
+                "a validation score is not finite",
+                row=checkpoint.state.timesteps,
+                rule="finite score",
+                value=score,
+            )
+        if self.best is None or score > max(earlier for _, earlier in self.scores):
+            self.best = checkpoint
+        self.scores.append((checkpoint.state.timesteps, score))
+
+
+def _first_state(
+    universe: Universe,
+    phase: str,
+    config: PPOConfig,
+    trading: TradingConfig,
+    seed: int,
+    parent: Checkpoint | None,
+    selected_on: Sequence[LineageEntry],
+) -> TrainerState:
+    if parent and parent.state.config.hidden != config.hidden:
+        raise IncompatibleCheckpoint(
+            f"the parent's network has hidden layers {parent.state.config.hidden}, this phase asks "
+            f"for {config.hidden}: train the parent anew or keep its network",
+            rule="hidden",
+            value=parent.state.config.hidden,
+        )
+    trained = {*lineage_of(universe), *(parent.state.lineage if parent else ())}
+    selected = {*selected_on, *(parent.state.selected_on if parent else ())}
+    return TrainerState(
+        phase=phase,
+        seed=seed,
+        timesteps=0,
+        timesteps_total=parent.state.timesteps_total if parent else 0,
+        config=config,
+        trading=trading,
+        lineage=tuple(sorted(trained)),
+        selected_on=tuple(sorted(selected)),
+        parent=parent.content_hash if parent else None,
+    )
