@@ -62,7 +62,8 @@ class RandomUniform:
     ) -> NDArray[np.int64]:
         """`[n]` a uniform draw from each row's valid actions; see `Policy.act`."""
         lots = np.where(mask, rng.random((len(observation), mask.shape[1])), -1.0)
-        return np.argmax(lots, axis=1).astype(np.int64)
+        chosen: NDArray[np.int64] = np.argmax(lots, axis=1).astype(np.int64)
+        return chosen
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,9 @@ def _measure_one(
         round_trips=per_event["round_trips"],
         win_rate=_ratio(total["winning_trips"], total["round_trips"]),
         max_drawdown_cents=drawdown / MICRO_PER_CENT,
-        max_drawdown_share=_ratio(drawdown, float(data.worst_drawdown_capital_micro[k])),
+        max_drawdown_share=_ratio(drawdown, float(data.worst_drawdown_capital_micro[k]))
+        if drawdown
+        else 0.0,
         fees_cents=per_event["fees_micro"] / MICRO_PER_CENT,
         contracts=per_event["contracts_centi"] / CENTI_PER_CONTRACT,
         orders=per_event["orders"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from kalshi_pipeline.trading.actions import Action
@@ -79,6 +80,7 @@ def path_plot(shape: Mapping[str, Any], judged: str) -> str:
         axes.axhline(0, color=_MUTED, lw=0.8)
         _frame(axes, [*paths[judged], *(band["low"] + band["high"] if band else ())], paths)
         _name_ends(axes, x[-1], paths, judged)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("events, in the order in which they ended")
         axes.set_ylabel("cumulative P&L, ¢")
         axes.margins(x=0.01)
@@ -210,5 +212,5 @@ def _svg(figure: Figure, title: str) -> str:
     text = text[text.index("<svg") :]  # no prolog: the document type names a foreign address
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
-    text = re.sub(r' id="[a-zA-Z]+_\d+"', "", text)  # figure_1 in each plot of a page
-    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1).strip()
+    text = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", text)  # figure_1 in each plot of a page
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1).strip()

@@ -46,12 +46,13 @@ def render_html(report: Mapping[str, Any]) -> bytes:
         "utc": _utc,
         "words": lambda key: str(key).replace("_", " "),
     }
+    report = _rounded(report)  # what report.json says, to the last digit
     source = files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8")
     page = environment.from_string(source).render(
         report=report,
         plots={name: Markup(svg) for name, svg in _plots(report).items()},  # noqa: S704 our SVG
     )
-    return page.encode() + b"\n"
+    return page.strip().encode() + b"\n"
 
 
 def _plots(report: Mapping[str, Any]) -> dict[str, str]:

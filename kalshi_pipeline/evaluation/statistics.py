@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# Weights of one block of resamples stay under about 32 MiB.
-_BLOCK_WEIGHTS = 1 << 22
+# One block of resamples and what it takes to draw it stay under about 64 MiB.
+_BLOCK_WEIGHTS = 1 << 20
 
 
 class Interval(NamedTuple):
@@ -122,20 +122,29 @@ def sharpe_per_unit(values: NDArray[np.float64]) -> float | None:
     return float(np.mean(values)) / deviation if deviation > 0 else None
 
 
-def sharpe_interval(values: NDArray[np.float64], confidence: float) -> Interval | None:
-    """Interval of the Sharpe ratio per unit, allowing for skewness and fat tails.
+def sharpe_deviation(ratio: float, skewness: float, kurtosis: float, units: int) -> float:
+    """Standard error of a Sharpe ratio per unit, allowing for skewness and fat tails.
 
-    Source: Bailey and Lopez de Prado 2012, "The Sharpe ratio efficient frontier", equation 4;
-    kurtosis is 3 for a normal variable.
+    Args:
+        ratio: the Sharpe ratio.
+        skewness: of the units.
+        kurtosis: of the units, 3 for a normal variable.
+        units: how many.
+
+    Source: Bailey and Lopez de Prado 2012, "The Sharpe ratio efficient frontier", equation 4.
     """
+    variance = 1.0 - skewness * ratio + (kurtosis - 1.0) / 4.0 * ratio**2
+    return math.sqrt(max(0.0, variance) / (units - 1))
+
+
+def sharpe_interval(values: NDArray[np.float64], confidence: float) -> Interval | None:
+    """Interval of the Sharpe ratio per unit of `[n]` units; None where the ratio is."""
     from scipy.stats import kurtosis, norm, skew
 
     ratio = sharpe_per_unit(values)
     if ratio is None:
         return None
-    fat = float(kurtosis(values, fisher=False))
-    variance = 1.0 - float(skew(values)) * ratio + (fat - 1.0) / 4.0 * ratio**2
-    reach = float(norm.ppf(0.5 + confidence / 2.0)) * math.sqrt(
-        max(0.0, variance) / (len(values) - 1)
-    )
+    fatness = float(kurtosis(values, fisher=False))
+    deviation = sharpe_deviation(ratio, float(skew(values)), fatness, len(values))
+    reach = float(norm.ppf(0.5 + confidence / 2.0)) * deviation
     return Interval(ratio - reach, ratio + reach)

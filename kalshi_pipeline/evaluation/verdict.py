@@ -77,7 +77,8 @@ def verdict(
     events = labels[Label.CLEAN_FORWARD]
     if judged.pnl_interval is None:
         return _sober(
-            f"No evidence of profit{where}: {_count(events, 'clean-forward')} are under the "
+            f"No evidence of profit{where}: {_count(events, 'clean-forward')} "
+            f"{'is' if events == 1 else 'are'} under the "
             f"{evaluation.min_units} an interval needs; {_signed(judged.pnl_cents)} ¢ per event, "
             f"{_best(baselines)}, {cell}."
         )

@@ -1,0 +1,136 @@
+"""Every number of the ledger, by hand and against a slow twin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kalshi_pipeline.config import MICRO_PER_CENT, EvaluationConfig
+from kalshi_pipeline.evaluation.metrics import PolicyMetrics, measure, panel
+from tests.evaluation.ledgers import event_ledger, ledger, row
+from tests.oracle.event_totals import event_totals
+
+CONFIG = EvaluationConfig(resamples=400)
+
+
+def measured(pnl_cents: dict[str, np.ndarray]) -> dict[str, PolicyMetrics]:
+    data = panel(event_ledger(pnl_cents), list(pnl_cents))
+    return {metrics.policy: metrics for metrics in measure(data, CONFIG)}
+
+
+def test_an_event_is_the_sum_of_its_segments_each_the_mean_of_its_repeats() -> None:
+    rows = [
+        row("P", 10, event="E1", market="E1-A", repeat=0),
+        row("P", 20, event="E1", market="E1-A", repeat=1),
+        row("P", 7, event="E1", market="E1-A", segment=1),
+        row("P", -4, event="E1", market="E1-B"),
+        row("P", 1, event="E2", market="E2-A"),
+    ]
+    (metrics,) = measure(panel(ledger(rows), ["P"]), CONFIG)
+    assert metrics.pnl_cents == pytest.approx((15 + 7 - 4 + 1) / 2)
+    assert metrics.pnl_episode_cents == pytest.approx((15 + 7 - 4 + 1) / 4)
+    assert (metrics.positive_events, metrics.positive_share) == (2, 1.0)
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_event_totals_equal_the_slow_twin_in_any_row_order(data: st.DataObject) -> None:
+    rows = []
+    for session in (1, 2):
+        for market in range(data.draw(st.integers(1, 5))):
+            event = f"E{data.draw(st.integers(0, 2))}"
+            ends = data.draw(st.integers(1_000, 1_005))
+            for segment in range(data.draw(st.integers(1, 2))):
+                for policy, repeats in (("P", data.draw(st.integers(1, 3))), ("Q", 1)):
+                    for repeat in range(repeats):
+                        cents = data.draw(st.integers(-500, 500))
+                        rows.append(
+                            row(policy, cents, session=session, event=event, market=f"M{market}",
+                                segment=segment, repeat=repeat, end_ms=ends)
+                        )  # fmt: skip
+    expected = event_totals(rows, "pnl_micro")
+    totals = panel(ledger(data.draw(st.permutations(rows))), ["P", "Q"]).per_event("pnl_micro")
+    for k, policy in enumerate(("P", "Q")):
+        wanted = sorted(float(value) for key, value in expected.items() if key[0] == policy)
+        assert np.allclose(np.sort(totals[:, k]), wanted, atol=1e-3)
+
+
+def test_the_same_event_in_two_sessions_is_two_units() -> None:
+    rows = [row("P", 1, session=1), row("P", 1, session=2)]
+    assert panel(ledger(rows), ["P"]).events == 2
+
+
+def test_hold_is_exactly_zero() -> None:
+    rng = np.random.default_rng(0)
+    hold = measured({"P": rng.normal(size=40), "Hold": np.zeros(40)})["Hold"]
+    assert hold.pnl_cents == 0.0
+    assert hold.pnl_interval == (0.0, 0.0)
+    assert (hold.max_drawdown_cents, hold.max_drawdown_share, hold.sharpe) == (0.0, 0.0, None)
+
+
+def test_no_interval_below_thirty_events() -> None:
+    values = np.random.default_rng(1).normal(size=30)
+    few = measured({"P": values[:29], "Hold": np.zeros(29)})
+    enough = measured({"P": values, "Hold": np.zeros(30)})
+    intervals = [name for name in vars(few["P"]) if name.endswith("_interval")]
+    assert all(getattr(metrics, name) is None for metrics in few.values() for name in intervals)
+    assert few["P"].detectable_cents is None
+    assert enough["P"].pnl_interval is not None
+    assert enough["Hold"].difference_interval is not None
+
+
+def test_the_difference_is_paired_by_event() -> None:
+    noise = np.random.default_rng(2).normal(scale=1_000, size=60)
+    baseline = measured({"P": noise + 5, "Q": noise})["Q"]
+    assert baseline.difference_cents == pytest.approx(5, abs=1e-3)
+    assert baseline.difference_interval is not None
+    assert baseline.difference_interval == pytest.approx((5, 5), abs=1e-3)
+
+
+def test_counts_and_ratios() -> None:
+    rows = [
+        row("P", -30, event="E1", market="A", max_drawdown_micro=40 * MICRO_PER_CENT,
+            max_capital_micro=50 * MICRO_PER_CENT),
+        row("P", 60, event="E2", market="B", max_drawdown_micro=10 * MICRO_PER_CENT,
+            max_capital_micro=10 * MICRO_PER_CENT, round_trips=3, winning_trips=3),
+        row("P", 0, event="E3", market="C", max_capital_micro=0, orders=0, round_trips=0,
+            winning_trips=0, taker_fills=0, maker_fills=0),
+    ]  # fmt: skip
+    (metrics,) = measure(panel(ledger(rows), ["P"]), CONFIG)
+    assert metrics.max_drawdown_cents == 40
+    assert metrics.max_drawdown_share == pytest.approx(0.8)  # of the capital in that episode
+    assert metrics.return_on_capital == pytest.approx(30 / 60)
+    assert metrics.win_rate == pytest.approx(4 / 5)
+    assert metrics.fills_per_order == pytest.approx(6 / 10)
+    assert metrics.maker_share == pytest.approx(1 / 3)
+    assert metrics.hold_share == pytest.approx(0.9)
+    assert sum(metrics.action_shares) == pytest.approx(1.0)
+    assert metrics.best_event_share == 1.0
+    assert metrics.pnl_without_best_cents == pytest.approx(-15)
+    assert metrics.fees_cents == pytest.approx(2)
+    assert metrics.contracts == pytest.approx(3)
+
+
+def test_events_are_in_the_order_in_which_they_end() -> None:
+    rows = [
+        row("P", 1, event="E1", market="A", end_ms=30),
+        row("P", 2, event="E2", market="B", end_ms=10),
+        row("P", 3, event="E2", market="C", end_ms=20),
+    ]
+    data = panel(ledger(rows), ["P"])
+    assert data.event_end_ms.tolist() == [20, 30]
+    assert data.per_event("pnl_micro")[:, 0].tolist() == [5 * MICRO_PER_CENT, 1 * MICRO_PER_CENT]
+
+
+def test_the_same_ledger_gives_the_same_numbers() -> None:
+    values = np.random.default_rng(3).normal(size=50)
+    first, again = (measured({"P": values, "Q": -values}) for _ in range(2))
+    assert first == again
+    other = measure(
+        panel(event_ledger({"P": values}), ["P"]), replace(CONFIG, seed=CONFIG.seed + 1)
+    )
+    assert other[0].pnl_interval != first["P"].pnl_interval

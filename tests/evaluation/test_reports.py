@@ -1,0 +1,136 @@
+"""report.json and report.html: complete, sober, escaped, self-contained, equal bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from kalshi_pipeline.evaluation.baselines import RandomUniform, baselines
+from kalshi_pipeline.evaluation.reports import render_html, render_json
+from tests.evaluation.test_evaluate import Renamed, run
+from tests.evaluation.test_verdict import CLAIMS
+from tests.evaluation.universes import named_universe, ranges
+
+EVIL = "<script>alert('$x^2$ & \"y\"')</script>"
+
+
+def evil_report() -> dict[str, Any]:
+    seen, forward = named_universe(1, 3, prefix=EVIL), named_universe(2, 31, prefix=EVIL)
+    return run(
+        {1: seen, 2: forward},
+        roles={1: EVIL, 2: "forward"},
+        policies=[Renamed(RandomUniform(), name=EVIL), *baselines()],
+        lineage=ranges(seen, end_ms=0),
+        provenance={
+            "plan": EVIL,
+            "generated": True,
+            "sessions": {"1": EVIL},
+            "phases": [{"phase": 1, EVIL: [1, 2]}],
+            "note": None,
+        },
+        exclusions=[{"session": 1, "reason": EVIL}],
+    ).report
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    return evil_report()
+
+
+@pytest.fixture(scope="module")
+def page(report: dict[str, Any]) -> str:
+    return render_html(report).decode()
+
+
+def test_every_foreign_name_is_escaped(page: str) -> None:
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_nothing_is_asked_for_from_anywhere(page: str) -> None:
+    without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
+    assert "http:" not in without_namespaces
+    assert "https:" not in without_namespaces
+    assert not re.search(r"@import|url\((?!#)|\bsrc=|<link|<!DOCTYPE svg", page)
+    assert "default-src 'none'" in page
+
+
+def test_the_verdict_comes_first_and_claims_nothing(report: dict[str, Any], page: str) -> None:
+    text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL)
+    assert text.index("generated sessions: ") < text.index("Headline")
+    assert not CLAIMS.search(text)
+    assert not CLAIMS.search(json.dumps(report))
+
+
+def test_every_baseline_is_in_the_headline_table(page: str) -> None:
+    headline = page[page.index('id="headline"') : page.index('id="intervals"')]
+    for policy in baselines():
+        assert f'<th scope="row">{policy.name}</th>' in headline
+
+
+def test_plots_are_well_formed_and_follow_the_theme(page: str) -> None:
+    plots = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    assert len(plots) == 4
+    for plot in plots:
+        ElementTree.fromstring(plot)
+        assert "#0101" not in plot
+        assert "#0102" not in plot
+    identifiers = re.findall(r'\bid="([^"]+)"', page)
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_bytes_are_the_same_every_time(report: dict[str, Any]) -> None:
+    again = evil_report()
+    assert render_json(report) == render_json(again)
+    assert render_html(report) == render_html(again)
+
+
+def test_the_page_can_be_made_from_the_json_alone(report: dict[str, Any]) -> None:
+    reread = json.loads(render_json(report))
+    assert render_json(reread) == render_json(report)
+    assert render_html(reread) == render_html(report)
+
+
+def test_report_json_has_its_schema(report: dict[str, Any]) -> None:
+    read = json.loads(render_json(report))
+    assert read["schema_version"] == 1
+    assert set(read) == {
+        "schema_version", "verdict", "generated", "policy", "baselines", "cell", "provenance",
+        "labels", "lineage_end_ms", "headline", "criteria", "shape", "sessions", "settings",
+        "exclusions",
+    }  # fmt: skip
+    assert read["cell"] == {
+        "fill_model": "cross", "mark": "liquidation", "fees": True, "headline": True,
+    }  # fmt: skip
+    assert len(read["criteria"]) == 8
+    for table in (read["headline"], *read["sessions"]):
+        assert [row["policy"] for row in table["policies"]] == [read["policy"], *read["baselines"]]
+        for row in table["policies"]:
+            assert isinstance(row["pnl_cents"], float)
+            interval = row["pnl_interval"]
+            assert (interval is None) == (table["events"] < 30)
+            assert interval is None or interval[0] <= row["pnl_cents"] <= interval[1]
+
+
+def test_a_number_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        render_json({"value": float("nan")})
+
+
+@pytest.mark.parametrize("events", [1, 2])
+def test_few_units_print_no_interval_possible(events: int) -> None:
+    report = run({1: named_universe(1, events)}).report
+    page = render_html(report).decode()
+    assert "No interval possible: " in page
+    assert {criterion["status"] for criterion in report["criteria"]} == {"not assessable"}
+    assert f"{events} clean-forward event" in report["verdict"]["sentence"]
+
+
+def test_no_clean_forward_rows_still_make_a_page() -> None:
+    universe = named_universe(1, 3)
+    page = render_html(run({1: universe}, lineage=ranges(universe)).report).decode()
+    assert "There are no clean-forward events" in page

@@ -1,0 +1,116 @@
+"""The sentence says what is true, and its strong words have to be earned."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kalshi_pipeline.config import EvaluationConfig, TradingConfig
+from kalshi_pipeline.evaluation.lineage import Label
+from kalshi_pipeline.evaluation.metrics import measure, panel
+from kalshi_pipeline.evaluation.verdict import Cell, Verdict, verdict
+from tests.evaluation.ledgers import event_ledger
+
+CONFIG = EvaluationConfig(resamples=400)
+CLAIMS = re.compile(r"\b(profitable|production[- ]ready|edge)\b", re.IGNORECASE)
+HEADLINE = Cell.of(TradingConfig())
+
+
+def judge(
+    pnl_cents: dict[str, np.ndarray],
+    *,
+    cell: Cell = HEADLINE,
+    generated: bool = False,
+    deflated_sharpe: float | None = None,
+) -> Verdict:
+    events = len(next(iter(pnl_cents.values())))
+    metrics = measure(panel(event_ledger(pnl_cents), list(pnl_cents)), CONFIG)
+    labels = Counter({Label.CLEAN_FORWARD: events})
+    return verdict(
+        metrics, labels, cell, CONFIG, generated=generated, deflated_sharpe=deflated_sharpe
+    )
+
+
+def spread(mean: float, events: int = 60, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(scale=10.0, size=events)
+    return noise - noise.mean() + mean
+
+
+SKILLED = {"PPO": spread(20), "Hold": np.zeros(60), "Random": spread(-5, seed=1)}
+
+
+def test_a_lucky_random_policy_gets_the_sober_sentence() -> None:
+    lucky = judge(SKILLED)
+    assert lucky.sentence.startswith("No evidence of profit: +20.0 ¢ per event [")
+    assert lucky.sentence.endswith("no deflated Sharpe ratio corrects for the choice made.")
+    assert not lucky.claim
+    assert not CLAIMS.search(lucky.sentence)
+
+
+@pytest.mark.parametrize("deflated_sharpe", [None, 0.0, 0.949])
+def test_nothing_is_claimed_without_a_deflated_sharpe_ratio(deflated_sharpe: float | None) -> None:
+    assert not CLAIMS.search(judge(SKILLED, deflated_sharpe=deflated_sharpe).sentence)
+
+
+def test_everything_together_earns_the_word() -> None:
+    earned = judge(SKILLED, deflated_sharpe=0.96)
+    assert earned.claim
+    assert earned.sentence.startswith("Profitable in replay: +20.0 ¢ per event [")
+
+
+@pytest.mark.parametrize("cell", [replace(HEADLINE, fees=False), replace(HEADLINE, mark="mid")])
+def test_outside_the_headline_cell_nothing_is_claimed(cell: Cell) -> None:
+    sober = judge(SKILLED, cell=cell, deflated_sharpe=0.99)
+    assert not sober.claim
+    assert not CLAIMS.search(sober.sentence)
+
+
+def test_one_unbeaten_baseline_is_enough_for_doubt() -> None:
+    pnl = {**SKILLED, "Passive two-sided": spread(19, seed=2)}
+    sober = judge(pnl, deflated_sharpe=0.99)
+    assert sober.sentence.endswith("; not shown to beat Passive two-sided.")
+    assert not sober.claim
+
+
+def test_a_policy_without_baselines_and_without_profit_is_doubted() -> None:
+    assert judge({"PPO": spread(0)}).sentence.endswith("0 is inside the interval.")
+
+
+def test_a_loss_is_said_plainly() -> None:
+    losing = judge({"PPO": spread(-20), "Hold": np.zeros(60)})
+    assert losing.sentence.startswith("Loses money: −20.0 ¢ per event [−")
+    assert "60 clean-forward events, fill model cross, liquidation mark, fees on" in losing.sentence
+
+
+def test_nineteen_events_are_under_thirty() -> None:
+    few = judge({"PPO": spread(50, events=19), "Hold": np.zeros(19)}, deflated_sharpe=0.99)
+    assert few.sentence == (
+        "No evidence of profit: 19 clean-forward events are under the 30 an interval needs; "
+        "+50.0 ¢ per event, best baseline Hold +0.0 ¢, fill model cross, liquidation mark, fees on."
+    )
+
+
+def test_one_event_is_singular() -> None:
+    assert "1 clean-forward event is under" in judge({"PPO": spread(0, events=1)}).sentence
+
+
+def test_no_clean_forward_event_is_said_first() -> None:
+    labels = Counter({Label.IN_SAMPLE: 3, Label.BACKWARD: 1})
+    nothing = verdict((), labels, HEADLINE, CONFIG, generated=False)
+    assert nothing.sentence.startswith(
+        "No evidence of profit: no clean-forward events (there are 3 in-sample events, "
+        "1 backward event)"
+    )
+
+
+@pytest.mark.parametrize("mean", [-20, 0, 20])
+@pytest.mark.parametrize("events", [10, 60])
+def test_generated_sessions_are_named_in_the_same_breath(mean: float, events: int) -> None:
+    pnl = {"PPO": spread(mean, events), "Hold": np.zeros(events)}
+    sentence = judge(pnl, generated=True, deflated_sharpe=0.99).sentence
+    assert "on generated sessions: " in sentence or "of generated sessions: " in sentence
+    assert "generated" not in judge(pnl).sentence
