@@ -80,7 +80,7 @@ def path_plot(shape: Mapping[str, Any], judged: str) -> str:
         axes.axhline(0, color=_MUTED, lw=0.8)
         _frame(axes, [*paths[judged], *(band["low"] + band["high"] if band else ())], paths)
         _name_ends(axes, x[-1], paths, judged)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("events, in the order in which they ended")
         axes.set_ylabel("cumulative P&L, ¢")
         axes.margins(x=0.01)
