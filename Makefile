@@ -1,0 +1,50 @@
+# One command each; every target sets DAGSTER_HOME. The first run makes the virtual environment.
+PLAN ?= training_plan
+PYTHON ?= python3.11
+TORCH_INDEX ?=# an index that has torch's CPU build, where the default one has not
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
+export PATH := $(BIN):$(PATH)
+export OPENBLAS_NUM_THREADS ?= 1
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: setup home run test soak lint ui bench docs clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+home: setup
+	mkdir -p $(DAGSTER_HOME)
+	cp dagster.yaml $(DAGSTER_HOME)/dagster.yaml
+
+run: home
+	$(BIN)/kalshi run --plan $(PLAN)
+
+test: home
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+soak: home
+	$(BIN)/python -m pytest -n 2 -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: home
+	$(BIN)/dagster dev --host 127.0.0.1 --port 3000 -w workspace.yaml
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+docs: setup
+	$(BIN)/python -m docs.generate
+
+clean:
+	rm -rf $(VENV) .dagster_home

@@ -1,0 +1,92 @@
+"""A whole plan from the command line: every session, every phase, the verdict, in one process.
+
+The same jobs the UI launches, on the same instance, so that the UI shows what was done.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from kalshi_pipeline import plan_stages
+from kalshi_pipeline.assets.jobs import SESSION_JOB
+from kalshi_pipeline.assets.partitions import register
+from kalshi_pipeline.definitions import build_definitions
+from kalshi_pipeline.errors import KalshiPipelineError
+from kalshi_pipeline.plans import load_plan
+from kalshi_pipeline.resources.environment import open_warehouse, recording_roots, warehouse_root
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
+
+
+@dataclass(frozen=True)
+class PlanRun:
+    """What a run of a plan came to.
+
+    Args:
+        verdict: one sentence.
+        report: the page to open.
+        seconds: (session or plan, step, wall seconds), in order.
+    """
+
+    verdict: str
+    report: Path
+    seconds: tuple[tuple[str, str, float], ...]
+
+
+def run_plan(name: str, say: Callable[[str], None]) -> PlanRun:
+    """Run a plan to its verdict; what is there already is not computed again.
+
+    Args:
+        name: of the plan.
+        say: told which job begins.
+
+    Raises:
+        KalshiPipelineError: a step failed; the message is the step's own.
+    """
+    plan = load_plan(name)
+    root = warehouse_root()
+    definitions = build_definitions(recording_roots(), root)
+    seconds: list[tuple[str, str, float]] = []
+    with dg.DagsterInstance.get() as instance:
+        register(instance, plan.sessions)
+        for place, session in enumerate(plan.sessions, start=1):
+            say(f"session {session} ({place} of {len(plan.sessions)})")
+            steps = _execute(definitions, SESSION_JOB, instance, str(session))
+            seconds += [(f"session {session}", step, spent) for step, spent in steps]
+        say(f"plan {name}: {', '.join(phase.name for phase in plan.phases)}, evaluation")
+        steps = _execute(definitions, name, instance, None)
+        seconds += [(f"plan {name}", step, spent) for step, spent in steps]
+    published = open_warehouse(root).current(plan_stages.phase_name(plan, plan_stages.EVALUATION))
+    return PlanRun(published.summary["verdict"], published.path("report.html"), tuple(seconds))
+
+
+def _execute(
+    definitions: dg.Definitions, job: str, instance: dg.DagsterInstance, partition: str | None
+) -> list[tuple[str, float]]:
+    result = definitions.resolve_job_def(job).execute_in_process(
+        run_config=_QUIET, instance=instance, partition_key=partition, raise_on_error=False
+    )
+    if not result.success:
+        raise KalshiPipelineError(_failure(result), session=partition)
+    return [
+        (str(event.step_key), (event.step_success_data.duration_ms or 0.0) / 1000)
+        for event in result.all_events
+        if event.is_step_success and event.step_key
+    ]
+
+
+def _failure(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            cause = error.cause if error and error.cause else error
+            return f"{event.step_key} failed: {cause.message.strip() if cause else 'unknown cause'}"
+    failed = [
+        f"{evaluation.check_name} of {evaluation.asset_key.to_user_string()}: "
+        f"{evaluation.description}"
+        for evaluation in result.get_asset_check_evaluations()
+        if not evaluation.passed
+    ]
+    return "a blocking check failed: " + "; ".join(failed)

@@ -1,0 +1,125 @@
+"""The command line: `kalshi sessions list | analyze | view | register`, `kalshi run`.
+
+Thin: every command calls the stages the assets call, on the same warehouse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from kalshi_pipeline import __doc__ as flow
+from kalshi_pipeline import sessions_report
+from kalshi_pipeline.errors import KalshiPipelineError
+from kalshi_pipeline.names import session_id
+from kalshi_pipeline.plans import DEFAULT_PLAN, plan_names
+from kalshi_pipeline.resources.environment import (
+    open_sources,
+    open_warehouse,
+    recording_roots,
+    warehouse_root,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; an error the pipeline knows ends in one sentence, not in a traceback."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except KalshiPipelineError as error:
+        print(f"kalshi: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kalshi", description=flow, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    sessions = commands.add_parser("sessions", help="look at recorded and generated sessions")
+    actions = sessions.add_subparsers(required=True, metavar="ACTION")
+
+    listing = actions.add_parser("list", help="every session there is, or could be generated")
+    listing.add_argument("--json", action="store_true", help="machine-readable")
+    listing.set_defaults(run=_list)
+
+    analyze = actions.add_parser("analyze", help="measure a session: counts, quality, markets")
+    analyze.add_argument("session", type=_session)
+    analyze.add_argument("--json", action="store_true", help="machine-readable")
+    analyze.set_defaults(run=_analyze)
+
+    view = actions.add_parser("view", help="one market of a session: segments, book, path")
+    view.add_argument("session", type=_session)
+    view.add_argument("--market", metavar="TICKER", help="default: the most active one")
+    view.add_argument("--json", action="store_true", help="machine-readable")
+    view.set_defaults(run=_view)
+
+    registering = actions.add_parser("register", help="make sessions known to Dagster's instance")
+    registering.add_argument("session", type=_session, nargs="+")
+    registering.set_defaults(run=_register)
+
+    running = commands.add_parser("run", help="a whole plan, from raw frames to the verdict")
+    running.add_argument("--plan", default=DEFAULT_PLAN, choices=plan_names())
+    running.set_defaults(run=_run)
+    return parser
+
+
+def _session(text: str) -> int:
+    try:
+        return session_id(text)
+    except KalshiPipelineError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _list(options: argparse.Namespace) -> None:
+    _show(options, sessions_report.listing(_sources(), open_warehouse(warehouse_root())))
+
+
+def _analyze(options: argparse.Namespace) -> None:
+    warehouse = open_warehouse(warehouse_root())
+    _show(options, sessions_report.analysis(_sources(), warehouse, options.session))
+
+
+def _view(options: argparse.Namespace) -> None:
+    warehouse = open_warehouse(warehouse_root())
+    _show(options, sessions_report.view(_sources(), warehouse, options.session, options.market))
+
+
+def _register(options: argparse.Namespace) -> None:
+    import dagster as dg
+
+    from kalshi_pipeline.assets.partitions import register
+
+    with dg.DagsterInstance.get() as instance:
+        new = register(instance, options.session)
+    print(f"registered: {', '.join(new) or 'none, all were known'}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from kalshi_pipeline.assets.run import run_plan
+
+    console = Console(stderr=True)
+    done = run_plan(options.plan, lambda text: console.rule(text, align="left"))
+    console.print(sessions_report.timing_table(done.seconds))
+    print(f"\n{done.verdict}\n\nreport: {done.report}")
+
+
+def _sources() -> Any:
+    return open_sources(recording_roots(), warehouse_root())
+
+
+def _show(options: argparse.Namespace, report: sessions_report.Report) -> None:
+    if options.json:
+        print(json.dumps(report.facts, indent=1))
+    else:
+        console = Console()
+        for part in report.parts():
+            console.print(part)
