@@ -66,11 +66,12 @@ def _reporter(context: dg.AssetExecutionContext, every: int) -> Any:
         if progress.timesteps - told < every and told and not done:
             return
         told = progress.timesteps
-        record = progress.record
+        record, shown = progress.record, progress.record.diagnostics
+        pnl = "none ended" if shown.pnl_mean is None else f"{shown.pnl_mean:+.2f} $ an episode"
         context.log.info(
             f"{progress.timesteps:>9,} of {progress.target:,} steps  "
-            f"{record.steps_per_second:,.0f} steps/s  entropy {record.entropy:.3f}  "
-            f"{record.diagnostics.headline()}"
+            f"{record.steps_per_second:,.0f} steps/s  entropy {record.entropy:.2f}  "
+            f"hold {shown.hold_share:.0%}  {pnl}"
         )
 
     return report

@@ -153,7 +153,7 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
         (staging.folder / "report.html").write_bytes(render_html(judged.report))
         pq.write_table(judged.ledger, staging.folder / "ledger.parquet", compression="zstd")
         staging.summary.update(
-            verdict=judged.report["verdict"],
+            verdict=judged.report["verdict"]["sentence"],
             schema_version=judged.report["schema_version"],
             sessions=len(universes),
             episodes=judged.ledger.num_rows,

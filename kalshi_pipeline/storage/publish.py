@@ -77,6 +77,16 @@ class Generation:
         """
         return _checked(self.folder, name)
 
+    def verified(self) -> Path:
+        """Its folder, once every file in it is known to be what was published.
+
+        Raises:
+            CorruptFile: a file is missing, or not the bytes that were published.
+        """
+        for name in read_manifest(self.folder)["files"]:
+            self.path(name)
+        return self.folder
+
 
 @dataclass
 class Staging:
