@@ -18,7 +18,7 @@ from kalshi_pipeline.resources.warehouse import WarehouseResource
     group_name="market_data",
     kinds={"numba", "parquet"},
     owners=["team:market-data"],
-    code_version=stages.BOOKS_VERSION,
+    code_version=stages.CODE_VERSIONS[stages.BOOKS],
 )
 def books(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource

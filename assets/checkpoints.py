@@ -13,7 +13,7 @@ from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 
 if TYPE_CHECKING:
-    from kalshi_pipeline.learning.training import TrainingProgress
+    from kalshi_pipeline.learning.records import TrainingProgress
 
 SESSION_ASSETS = (books, feature_tensors, suitable_markets)
 LOG_EVERY_STEPS = 50_000

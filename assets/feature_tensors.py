@@ -25,7 +25,7 @@ _COLUMNS = dg.TableSchema(
     group_name="market_data",
     kinds={"numba", "numpy"},
     owners=["team:features"],
-    code_version=stages.FEATURES_VERSION,
+    code_version=stages.CODE_VERSIONS[stages.TENSORS],
 )
 def feature_tensors(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource

@@ -54,7 +54,7 @@ def column_schema(schema: pa.Schema) -> dg.TableSchema:
     return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
 
 
-def table_metadata(rows: list[Mapping[str, Any]]) -> dg.MetadataValue:  # type: ignore[type-arg]
+def table_metadata(rows: list[Mapping[str, Any]]) -> dg.TableMetadataValue:
     """The first rows of a table, as a table."""
     shown = [
         {key: value if value is not None else "" for key, value in row.items()}

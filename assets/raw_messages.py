@@ -16,7 +16,7 @@ from kalshi_pipeline.resources.warehouse import WarehouseResource
     group_name="market_data",
     kinds={"parquet"},
     owners=["team:market-data"],
-    code_version=stages.INGEST_VERSION,
+    code_version=stages.CODE_VERSIONS[stages.RAW],
 )
 def raw_messages(
     context: dg.AssetExecutionContext, recordings: Recordings, warehouse: WarehouseResource

@@ -3,6 +3,7 @@
 The same jobs the UI launches, on the same instance, so that the UI shows what was done.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +28,12 @@ class PlanRun:
     Args:
         verdict: one sentence.
         report: the page to open.
-        seconds: (session or plan, step, wall seconds), in order.
+        seconds: wall seconds by step, all sessions together, checks left out, in order.
     """
 
     verdict: str
     report: Path
-    seconds: tuple[tuple[str, str, float], ...]
+    seconds: dict[str, float]
 
 
 def run_plan(name: str, say: Callable[[str], None]) -> PlanRun:
@@ -48,33 +49,32 @@ def run_plan(name: str, say: Callable[[str], None]) -> PlanRun:
     plan = load_plan(name)
     root = warehouse_root()
     definitions = build_definitions(recording_roots(), root)
-    seconds: list[tuple[str, str, float]] = []
+    seconds: Counter[str] = Counter()
     with dg.DagsterInstance.get() as instance:
         register(instance, plan.sessions)
         for place, session in enumerate(plan.sessions, start=1):
             say(f"session {session} ({place} of {len(plan.sessions)})")
-            steps = _execute(definitions, SESSION_JOB, instance, str(session))
-            seconds += [(f"session {session}", step, spent) for step, spent in steps]
+            seconds.update(_execute(definitions, SESSION_JOB, instance, str(session)))
         say(f"plan {name}: {', '.join(phase.name for phase in plan.phases)}, evaluation")
-        steps = _execute(definitions, name, instance, None)
-        seconds += [(f"plan {name}", step, spent) for step, spent in steps]
+        seconds.update(_execute(definitions, name, instance, None))
     published = open_warehouse(root).current(plan_stages.phase_name(plan, plan_stages.EVALUATION))
-    return PlanRun(published.summary["verdict"], published.path("report.html"), tuple(seconds))
+    return PlanRun(published.summary["verdict"], published.path("report.html"), dict(seconds))
 
 
 def _execute(
     definitions: dg.Definitions, job: str, instance: dg.DagsterInstance, partition: str | None
-) -> list[tuple[str, float]]:
+) -> dict[str, float]:
     result = definitions.resolve_job_def(job).execute_in_process(
         run_config=_QUIET, instance=instance, partition_key=partition, raise_on_error=False
     )
     if not result.success:
         raise KalshiPipelineError(_failure(result), session=partition)
-    return [
-        (str(event.step_key), (event.step_success_data.duration_ms or 0.0) / 1000)
+    assets = {key.to_python_identifier() for key in definitions.resolve_all_asset_keys()}
+    return {
+        event.step_key.replace("__", "/"): (event.step_success_data.duration_ms or 0.0) / 1000
         for event in result.all_events
-        if event.is_step_success and event.step_key
-    ]
+        if event.is_step_success and event.step_key in assets
+    }
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> str:

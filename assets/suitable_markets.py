@@ -19,7 +19,7 @@ from kalshi_pipeline.resources.warehouse import WarehouseResource
     group_name="market_data",
     kinds={"parquet"},
     owners=["team:features"],
-    code_version=stages.SUITABILITY_VERSION,
+    code_version=stages.CODE_VERSIONS[stages.SUITABLE],
 )
 def suitable_markets(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource

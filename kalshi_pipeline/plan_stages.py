@@ -24,11 +24,11 @@ from kalshi_pipeline.trading.tape import Universe
 from kalshi_pipeline.trading.universe import ROW_COLUMNS, Exclusion, SessionData, build_universe
 
 if TYPE_CHECKING:
-    from kalshi_pipeline.learning.training import TrainingProgress
+    from kalshi_pipeline.learning.records import TrainingProgress
 
-TRAINING_VERSION = "1"
-EVALUATION_VERSION = "1"
 EVALUATION = "evaluation"
+TRAINING_VERSION = f"1.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
+EVALUATION_VERSION = "1"  # raise when equal inputs give another report
 _SESSION_INPUTS = (BOOKS, TENSORS, SUITABLE)
 
 
@@ -60,7 +60,7 @@ def train_phase(
         "ppo": asdict(plan.ppo),
         "trading": asdict(plan.trading),
     }
-    recipe = Recipe(f"{TRAINING_VERSION}.{FEATURE_TABLE_VERSION}", config, inputs)
+    recipe = Recipe(TRAINING_VERSION, config, inputs)
     name = phase_name(plan, phase.name)
     if found := warehouse.made_from(name, None, recipe):
         return found
@@ -206,17 +206,11 @@ def _provenance(
 ) -> dict[str, Any]:
     from importlib.metadata import version
 
-    sessions = {}
-    for session in dict.fromkeys((*plan.sessions,)):
-        quality = warehouse.current(BOOKS, str(session)).summary
-        sessions[str(session)] = {
-            "title": quality["title"],
-            "generated": quality["generated"],
-            "duration_s": quality["duration_s"],
-            "deltas": quality["deltas"],
-            "quality_score": quality["quality_score"],
-            "recording": warehouse.current(RAW, str(session)).content_hash,
-        }
+    quality = {session: warehouse.current(BOOKS, str(session)).summary for session in plan.sessions}
+    recordings = {
+        f"{RAW}/{session}": warehouse.current(RAW, str(session)).content_hash
+        for session in plan.sessions
+    }
     return {
         "plan": plan.name,
         "title": plan.title,
@@ -226,10 +220,18 @@ def _provenance(
         "timesteps_total": trained.summary["timesteps_total"],
         "code_version": version("kalshi-pipeline"),
         "feature_table_version": FEATURE_TABLE_VERSION,
-        "generated": any(entry["generated"] for entry in sessions.values()),
-        "generations": dict(inputs),
-        "sessions": sessions,
+        "generated": any(quality[session]["generated"] for session in plan.roles),
+        "generations": dict(inputs) | recordings,
+        "sessions": {str(session): _described(figures) for session, figures in quality.items()},
     }
+
+
+def _described(quality: Mapping[str, Any]) -> str:
+    source = "generated" if quality["generated"] else "recorded"
+    return (
+        f"{quality['title']}; {source}, {quality['duration_s'] / 3600:.1f} h, "
+        f"{quality['deltas']:,} deltas, quality {quality['quality_score']:g}"
+    )
 
 
 def _counted(exclusions: Iterable[Exclusion]) -> list[dict[str, Any]]:

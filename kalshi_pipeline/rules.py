@@ -97,7 +97,7 @@ def features_lie_in_their_ranges(tensors: Generation) -> Finding:
     inside = np.isfinite(features) & (features >= low) & (features <= high)
     broken = [
         feature.name
-        for feature, holds in zip(TENSOR_FEATURES, inside.all(axis=0), strict=True)
+        for feature, holds in zip(TENSOR_FEATURES, inside.all(axis=0).tolist(), strict=True)
         if not holds
     ]
     shown = ", ".join(broken) or "none"
@@ -126,7 +126,7 @@ def hold_earns_nothing(evaluation: Generation) -> Finding:
 def report_is_complete(evaluation: Generation) -> Finding:
     """The report has its verdict, its sessions and its baselines."""
     report = json.loads(evaluation.path("report.json").read_bytes())
-    wanted = ("schema_version", "verdict", "sessions", "criteria", "provenance", "lineage")
+    wanted = ("schema_version", "verdict", "sessions", "criteria", "provenance", "labels")
     missing = [name for name in wanted if not report.get(name)]
     return Finding(not missing, f"missing parts: {', '.join(missing) or 'none'}")
 

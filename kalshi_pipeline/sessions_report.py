@@ -108,12 +108,12 @@ def view(sources: SessionSources, warehouse: Warehouse, session: int, ticker: st
     return Report(facts, lambda: _view_parts(facts))
 
 
-def timing_table(seconds: Sequence[tuple[str, str, float]]) -> Table:
-    """Wall seconds by job and step."""
-    table = _table("job", "step", "seconds", title="Where the time went")
-    for job, step, spent in seconds:
-        table.add_row(job, step.replace("__", "/"), f"{spent:,.1f}")
-    table.columns[-1].justify = "right"
+def timing_table(seconds: Mapping[str, float]) -> Table:
+    """Wall seconds by step, and their sum."""
+    table = _table("step", "seconds", title="Where the time went")
+    for step, spent in (*seconds.items(), ("all", sum(seconds.values()))):
+        table.add_row(step, f"{spent:,.1f}")
+    table.columns[1].justify = "right"
     return table
 
 

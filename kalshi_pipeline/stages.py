@@ -38,15 +38,22 @@ from kalshi_pipeline.suitability import (
 RAW, BOOKS, TENSORS, SUITABLE = "raw_messages", "books", "feature_tensors", "suitable_markets"
 SESSION_STAGES = (RAW, BOOKS, TENSORS, SUITABLE)
 
+# what each stage's code is, for its recipe and for Dagster: raise a stage's own constant whenever its
+# output changes for equal input (a test holds the outputs of a fixed session against them)
+CODE_VERSIONS = {
+    RAW: f"{INGEST_VERSION}.{MESSAGES_VERSION}",
+    BOOKS: f"{BOOKS_VERSION}.{BOOKS_KERNEL_VERSION}",
+    TENSORS: f"{FEATURES_VERSION}.{FEATURE_TABLE_VERSION}",
+    SUITABLE: SUITABILITY_VERSION,
+}
+
 Progress = Callable[[str], None]
 
 
 def ingest_session(warehouse: Warehouse, recording: Recording) -> Generation:
     """Raw frames of a recording -> its message table."""
     session = str(recording.info.session)
-    recipe = Recipe(
-        f"{INGEST_VERSION}.{MESSAGES_VERSION}", {}, {"recording": recording.fingerprint()}
-    )
+    recipe = Recipe(CODE_VERSIONS[RAW], {}, {"recording": recording.fingerprint()})
     if found := warehouse.made_from(RAW, session, recipe):
         return found
     with warehouse.stage(RAW, session, recipe) as staging:
@@ -63,9 +70,7 @@ def build_session_books(
     """Message table -> books, segments, quarantine, session quality."""
     config = config or PipelineConfig().book
     raw = warehouse.current(RAW, str(session))
-    recipe = Recipe(
-        f"{BOOKS_VERSION}.{BOOKS_KERNEL_VERSION}", asdict(config), {RAW: raw.content_hash}
-    )
+    recipe = Recipe(CODE_VERSIONS[BOOKS], asdict(config), {RAW: raw.content_hash})
     if found := warehouse.made_from(BOOKS, str(session), recipe):
         return found
     books = build_books(
@@ -93,7 +98,7 @@ def build_session_tensors(
     steps, config = steps or steps_of(session), config or PipelineConfig().book
     books = warehouse.current(BOOKS, str(session))
     recipe = Recipe(
-        f"{FEATURES_VERSION}.{FEATURE_TABLE_VERSION}",
+        CODE_VERSIONS[TENSORS],
         {**asdict(steps), "cost_size_centi": config.cost_size_centi},
         {BOOKS: books.content_hash},
     )
@@ -126,7 +131,7 @@ def choose_session_markets(
     books = warehouse.current(BOOKS, str(session))
     tensors = warehouse.current(TENSORS, str(session))
     recipe = Recipe(
-        SUITABILITY_VERSION,
+        CODE_VERSIONS[SUITABLE],
         asdict(rule),
         {BOOKS: books.content_hash, TENSORS: tensors.content_hash},
     )
