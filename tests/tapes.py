@@ -192,7 +192,7 @@ def random_universe(
     if settlement_bp is None:
         settlement_bp = [int(v) for v in rng.choice((-1, 0, BP_PER_DOLLAR), size=episodes)]
     lists = [
-        _random_messages(rng, steps, rows_per_step, grid, trades, gaps_in_the_book)
+        random_messages(rng, steps, rows_per_step, grid, trades, gaps_in_the_book)
         for _ in range(episodes)
     ]
     return universe_from_messages(
@@ -200,14 +200,15 @@ def random_universe(
     )
 
 
-def _random_messages(
+def random_messages(
     rng: np.random.Generator,
     steps: int,
-    rows_per_step: int,
-    grid: TickGrid,
-    trades: bool,
-    gaps_in_the_book: bool,
+    rows_per_step: int = 3,
+    grid: TickGrid = CENT_GRID,
+    trades: bool = True,
+    gaps_in_the_book: bool = True,
 ) -> list[Message]:
+    """The messages of one random market, see `random_universe`."""
     prices = np.flatnonzero(grid.valid)
     fair = int(rng.integers(4, len(prices) - 4))  # index of a price between bids and asks
     now = int(rng.integers(1_765_000_000_000, 1_766_000_000_000))

@@ -212,24 +212,24 @@ def fill_outcome(
 def affordable_centi(
     lane: Lane, order: Ints, price_bp: int, wanted_centi: int, rate_bp: int
 ) -> int:
-    """The part of a fill the account can carry.
+    """The largest part of a fill the account can carry.
 
     Afterwards available cash is not negative, the order's own remainder left out, and the position
     is within its limit.
     """
-    side, held = order[Order.SIDE], lane.account[Account.POSITION]
+    account = lane.account
+    side, held, free = order[Order.SIDE], account[Account.POSITION], account[Account.CASH]
     size = int(min(wanted_centi, lane.limit_centi - (held if side == BUY else -held)))
     unit = price_bp if side == BUY else BP_PER_DOLLAR - price_bp
     while size > 0:
-        cash, position, _ = fill_outcome(lane.account, order, price_bp, size, rate_bp, lane.fees)
-        left = (
-            cash
-            - BP_PER_DOLLAR * max(-position, 0)
-            - reserved_micro(lane.orders, 1 - side, position, lane.fees)
-        )
-        if left >= 0:
+        cash, position, _ = fill_outcome(account, order, price_bp, size, rate_bp, lane.fees)
+        reserved = reserved_micro(lane.orders, 1 - side, position, lane.fees)
+        missing = reserved + BP_PER_DOLLAR * max(-position, 0) - cash
+        if missing <= 0:
             return size
-        size -= max(1, -(left // unit))
+        # One less saves at most its price, all of them at most the fee besides.
+        fee = free - cash - (position - held) * price_bp
+        size -= max(1, (missing - fee) // unit)
     return 0
 
 

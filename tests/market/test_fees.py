@@ -1,0 +1,142 @@
+"""Fees: the published examples, both rounding rules, schedules and their dates."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kalshi_pipeline.market.fees import (
+    PER_FILL,
+    PER_FILL_FROM_MS,
+    PER_ORDER,
+    Fees,
+    FeeSchedule,
+    fee_product,
+    fees_of,
+    fill_fee_micro,
+    schedule_for,
+    up_to_cent_micro,
+    worst_fee_micro,
+)
+
+CENT = 10_000
+prices = st.integers(1, 9_999)
+sizes = st.integers(1, 100_000)
+rates = st.sampled_from((0, 175, 350, 700))
+
+
+@pytest.mark.parametrize(
+    ("rate_bp", "contracts", "price_bp", "cents"),
+    [
+        (700, 1, 5_000, 2),
+        (700, 10, 5_000, 18),
+        (700, 100, 5_000, 175),
+        (700, 100, 4_500, 174),
+        (700, 100, 2_500, 132),
+        (700, 100, 1_000, 63),
+        (700, 1, 100, 1),
+        (175, 100, 5_000, 44),
+    ],
+)
+def test_published_examples(rate_bp, contracts, price_bp, cents):
+    product = fee_product(rate_bp, 100, contracts * 100, price_bp)
+    assert up_to_cent_micro(product) == cents * CENT
+
+
+@given(rates, sizes, prices)
+def test_fee_is_exact_and_the_same_for_yes_and_no(rate_bp, size_centi, price_bp):
+    p = Fraction(price_bp, 10_000)
+    exact = Fraction(rate_bp, 10_000) * Fraction(size_centi, 100) * p * (1 - p)
+    product = fee_product(rate_bp, 100, size_centi, price_bp)
+    assert Fraction(product, 10**16) == exact
+    assert up_to_cent_micro(product) == math.ceil(exact * 100) * CENT
+    assert product == fee_product(rate_bp, 100, size_centi, 10_000 - price_bp)
+
+
+def test_largest_position_does_not_overflow():
+    assert fee_product(700, 100, 10**6, 5_000) == 1_750_000_000_000 * 10**6
+
+
+@given(st.lists(st.tuples(sizes, prices), min_size=1, max_size=8), rates)
+def test_an_orders_fills_pay_the_orders_fee_before_may_2026(fills, rate_bp):
+    total, paid, carried = 0, 0, 0
+    for size, price in fills:
+        product = fee_product(rate_bp, 100, size, price)
+        fee, carried = fill_fee_micro(PER_ORDER, product, -size * price, total, carried)
+        assert fee >= 0
+        total += product
+        paid += fee
+    assert paid == up_to_cent_micro(total)
+
+
+@given(st.lists(st.tuples(sizes, prices), min_size=1, max_size=8), rates, st.booleans())
+def test_balances_stay_whole_cents_after_may_2026(fills, rate_bp, buys):
+    exact, paid, carried, balance = Fraction(0), 0, 0, 0
+    for size, price in fills:
+        revenue = -size * price if buys else size * price
+        product = fee_product(rate_bp, 100, size, price)
+        fee, carried = fill_fee_micro(PER_FILL, product, revenue, 0, carried)
+        balance += revenue - fee
+        exact += Fraction(product, 10**10)
+        paid += fee
+        assert fee >= 0
+        assert balance % CENT == 0
+    assert paid >= exact
+    # each fill rounds up 0.01 cent, and what flooring took is what the accumulator holds
+    assert paid - carried <= exact + 100 * len(fills)
+
+
+def test_a_cent_of_rounding_is_given_back():
+    # 0.5 contract at 3.5 cents: revenue -1.75 cents, no trade fee; flooring takes 0.25 cent a fill
+    carried, fees = 0, []
+    for _ in range(3):
+        fee, carried = fill_fee_micro(PER_FILL, 0, -17_500, 0, carried)
+        fees.append(fee)
+    assert fees == [2_500, 2_500, 2_500]
+    assert carried == 7_500
+    # the fourth makes it exactly a cent, the fifth exceeds it, but its own fee is below a cent
+    for _ in range(2):
+        fee, carried = fill_fee_micro(PER_FILL, 0, -17_500, 0, carried)
+    assert (fee, carried) == (2_500, 12_500)
+    # a fill whose fee covers the rebate gets it
+    product = fee_product(700, 100, 100, 5_000)  # 1.75 cents
+    fee, carried = fill_fee_micro(PER_FILL, product, -500_000, 0, carried)
+    assert (fee, carried) == (17_500 + 2_500 - CENT, 12_500 + 2_500 - CENT)
+
+
+@given(rates, sizes, prices, st.booleans())
+def test_a_single_fill_never_pays_more_than_the_worst_fee(rate_bp, size, price, buys):
+    product = fee_product(rate_bp, 100, size, price)
+    revenue = -size * price if buys else size * price
+    for rule in (PER_ORDER, PER_FILL):
+        fee, _ = fill_fee_micro(rule, product, revenue, 0, 0)
+        assert fee <= worst_fee_micro(rule, product)
+
+
+def test_default_schedule_and_its_rounding_rule():
+    assert schedule_for("KXBTC15M", PER_FILL_FROM_MS - 1) == Fees(700, 0, 100, PER_ORDER)
+    assert schedule_for("KXBTC15M", PER_FILL_FROM_MS) == Fees(700, 0, 100, PER_FILL)
+
+
+def test_a_series_own_schedule_wins_and_a_later_one_replaces_it():
+    known = (
+        FeeSchedule(),
+        FeeSchedule("KXINX", taker_rate_bp=350),
+        FeeSchedule("KXINX", from_ms=1_000, taker_rate_bp=350, maker_rate_bp=88),
+        FeeSchedule(from_ms=2_000, taker_rate_bp=600),
+    )
+    assert schedule_for("KXINX", 999, known)[:2] == (350, 0)
+    assert schedule_for("KXINX", 1_000, known)[:2] == (350, 88)
+    assert schedule_for("KXINX", 5_000, known)[:2] == (350, 88)
+    assert schedule_for("KXBTC", 1_999, known)[:2] == (700, 0)
+    assert schedule_for("KXBTC", 2_000, known)[:2] == (600, 0)
+
+
+def test_a_row_of_the_tape_has_names():
+    fees = fees_of(np.array([700, 175, 50, 1]))
+    assert (fees.taker_rate_bp, fees.maker_rate_bp, fees.multiplier_pct, fees.rule) == (
+        700, 175, 50, 1,
+    )  # fmt: skip
