@@ -97,7 +97,7 @@ def features_lie_in_their_ranges(tensors: Generation) -> Finding:
     inside = np.isfinite(features) & (features >= low) & (features <= high)
     broken = [
         feature.name
-        for feature, holds in zip(TENSOR_FEATURES, inside.all(axis=0).tolist(), strict=True)
+        for feature, holds in zip(TENSOR_FEATURES, np.asarray(inside.all(axis=0)), strict=True)
         if not holds
     ]
     shown = ", ".join(broken) or "none"

@@ -38,8 +38,8 @@ from kalshi_pipeline.suitability import (
 RAW, BOOKS, TENSORS, SUITABLE = "raw_messages", "books", "feature_tensors", "suitable_markets"
 SESSION_STAGES = (RAW, BOOKS, TENSORS, SUITABLE)
 
-# what each stage's code is, for its recipe and for Dagster: raise a stage's own constant whenever its
-# output changes for equal input (a test holds the outputs of a fixed session against them)
+# what each stage's code is, for its recipe and for Dagster: raise a stage's own constant whenever
+# its output changes for equal input (a test holds the outputs of a fixed session against them)
 CODE_VERSIONS = {
     RAW: f"{INGEST_VERSION}.{MESSAGES_VERSION}",
     BOOKS: f"{BOOKS_VERSION}.{BOOKS_KERNEL_VERSION}",
