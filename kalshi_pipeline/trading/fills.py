@@ -37,15 +37,32 @@ FILL_RATE_UNIT = 10**9
 
 
 @njit(cache=True)
+def concerns(side: int, price_bp: int, message: Message) -> bool:
+    """Whether a message can fill the resting order at a price (0 = none) or change its queue."""
+    if price_bp == 0:
+        return False
+    if message.kind == RowKind.SNAPSHOT or meets(side, price_bp, message.bid_bp, message.ask_bp):
+        return True
+    if message.kind == RowKind.TRADE:
+        return prints_through(side, price_bp, message)
+    own_scale_bp = price_bp if side == BUY else BP_PER_DOLLAR - price_bp
+    return message.side == side and message.price_bp == own_scale_bp
+
+
+@njit(cache=True)
+def prints_through(side: int, price_bp: int, message: Message) -> bool:
+    """Whether a trade prints at a price worse for its taker than a resting order's."""
+    return message.price_bp < price_bp if side == BUY else message.price_bp > price_bp
+
+
+@njit(cache=True)
 def fill_resting(lane: Lane, side: int, message: Message) -> None:
     """What one message, already applied to the ladder, does to the resting order of a side."""
     order = lane.orders[side]
     price = order[Order.PRICE]
-    if message.kind == RowKind.TRADE:
-        through = message.price_bp < price if side == BUY else message.price_bp > price
-        if through:
-            size = min(order[Order.REMAINING], message.change_centi)
-            execute(lane, side, price, size, message.time_ms)
+    if message.kind == RowKind.TRADE and prints_through(side, price, message):
+        size = min(order[Order.REMAINING], message.change_centi)
+        execute(lane, side, price, size, message.time_ms)
     if order[Order.PRICE] > 0 and meets(side, price, message.bid_bp, message.ask_bp):
         take_touch(lane, side, price, message)
     if order[Order.PRICE] > 0:

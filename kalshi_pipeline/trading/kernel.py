@@ -24,7 +24,7 @@ from kalshi_pipeline.trading.actions import (
     side_of,
     takes,
 )
-from kalshi_pipeline.trading.fills import arrive, cancel_all, fill_resting
+from kalshi_pipeline.trading.fills import arrive, cancel_all, concerns, fill_resting
 from kalshi_pipeline.trading.observation import write_mask, write_orders, write_portfolio
 from kalshi_pipeline.trading.portfolio import (
     FLIGHT,
@@ -171,9 +171,9 @@ def advance(tape: Tape, lanes: Lanes, rules: Rules, which: Ints) -> None:
                 for level in range(tape.snapshot_first[shot], tape.snapshot_first[shot + 1]):
                     place = int(tape.level_price_bp[level]) // grid_step_bp
                     ladder[int(tape.level_side[level]), place] = tape.level_size_centi[level]
-            if orders[BUY, Order.PRICE] > 0:
+            if concerns(BUY, orders[BUY, Order.PRICE], message):
                 fill_resting(lane, BUY, message)
-            if orders[SELL, Order.PRICE] > 0:
+            if concerns(SELL, orders[SELL, Order.PRICE], message):
                 fill_resting(lane, SELL, message)
             in_flight = orders[FLIGHT, Order.PRICE] > 0
             if in_flight and message.time_ms >= orders[FLIGHT, Order.SINCE_MS]:

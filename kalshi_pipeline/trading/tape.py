@@ -20,8 +20,8 @@ __all__ = ["Episode", "RowKind", "Tape", "Universe"]
 class Tape(NamedTuple):
     """R message rows, T steps, E episodes, S snapshots, V snapshot levels, G grids.
 
-    An episode is one market segment. Rows of one episode are contiguous, in replay order; so are its steps. Prices are YES-scale
-    1/10,000 dollar unless said otherwise, sizes 1/100 contract.
+    An episode is one market segment. Rows of one episode are contiguous, in replay order; so are
+    its steps. Prices are YES-scale 1/10,000 dollar unless said otherwise, sizes 1/100 contract.
     """
 
     # rows [R]
