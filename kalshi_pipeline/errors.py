@@ -9,6 +9,7 @@ KalshiPipelineError
 ├── StorageError              the warehouse
 │   ├── NotPublished          nothing has been published under this name yet
 │   ├── CorruptFile           bytes on disk differ from their manifest, or are not what they claim
+│   ├── DiskFull              no room for what is to be published
 │   └── LimitExceeded         refused because it is larger than the declared bound
 ├── PlanError                 a training plan that contradicts itself
 ├── TrainingError
@@ -82,6 +83,10 @@ class NotPublished(StorageError):
 
 class CorruptFile(StorageError):
     """Bytes on disk differ from their manifest, or are not what they claim to be."""
+
+
+class DiskFull(StorageError):
+    """No room for what is to be published; what was published before is untouched."""
 
 
 class LimitExceeded(StorageError):

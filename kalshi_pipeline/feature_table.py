@@ -8,7 +8,9 @@ from this table.
 Notation: b, a = best bid and ask in dollars (0 and 1 where the side is empty: the bounds that hold
 for every contract, nothing is invented); Sb, Sa = sizes there in contracts; t in seconds of market
 time. L(x; X) = min(1, ln(1 + x) / ln(1 + X)). C(x) = x clipped to [-1, 1]. D_tau = exponentially
-decayed with time constant tau. x = signed position in contracts. k = 10 contracts.
+decayed with time constant tau: a count or sum weighs what happened s seconds ago by exp(-s / tau);
+an average over time begins at its first value and moves towards the present one at rate 1 / tau.
+An update is one message that changes the book. x = signed position in contracts. k = 10 contracts.
 """
 
 from __future__ import annotations
@@ -175,7 +177,7 @@ def _temporal() -> tuple[Feature, ...]:
             -1,
             1,
             f"D_{tau:.0f} sum of e / D_{tau:.0f} sum of |e|, e = contribution of an update at "
-            "the touch (Cont, Kukanov, Stoikov 2014, section 2.1)",
+            "the touch (Cont, Kukanov, Stoikov 2014, section 2.1); 0 if none",
             tau,
         )
         for tau in FLOW_TAUS_S
@@ -187,7 +189,7 @@ def _temporal() -> tuple[Feature, ...]:
             "log seconds",
             0,
             1,
-            "L(seconds since the market's previous book change; 86400)",
+            "L(seconds since the latest update of an earlier millisecond; 86400); 0 if none",
             None,
         ),
         *rates,

@@ -34,7 +34,7 @@ from kalshi_pipeline.feature_table import (
 )
 from kalshi_pipeline.market.orderbook import RowKind
 
-FEATURES_VERSION = "1"
+FEATURES_VERSION = "2"
 
 _TRADE = int(RowKind.TRADE)
 _LOG_TICKS, _LOG_CONTRACTS = math.log1p(MAX_TICKS), math.log1p(MAX_CONTRACTS)
@@ -46,6 +46,8 @@ _STARTED, _NOW, _BEFORE, _MID, _HAS_MID = 0, 1, 2, 3, 4  # times in ms
 _BID, _ASK, _BID_SIZE, _ASK_SIZE = 5, 6, 7, 8
 _RATE, _AVERAGE, _SQUARES, _FLOW, _ABS_FLOW = 9, 12, 15, 17, 19
 STATE_WIDTH = 21
+# an order flow decayed below this is forgotten, before its quotient is one of denormal numbers
+_NO_FLOW = 1e-200
 
 
 class BookColumns(NamedTuple):
@@ -364,7 +366,8 @@ def _emit_temporal(state, time_ms, close_ms, out):  # type: ignore[no-untyped-de
     # a trade may have come after the last book change: carry the averages to now
     now = state.copy()
     _decay(now, (time_ms - state[_NOW]) / 1000.0)
-    out[21] = _log_share((state[_NOW] - state[_BEFORE]) / 1000.0, _LOG_DAY)
+    previous_ms = state[_NOW] if time_ms > state[_NOW] else state[_BEFORE]
+    out[21] = _log_share((time_ms - previous_ms) / 1000.0, _LOG_DAY)
     out[22] = _log_share(now[_RATE] / 10.0, _LOG_RATE)
     out[23] = _log_share(now[_RATE + 1] / 60.0, _LOG_RATE)
     out[24] = _log_share(now[_RATE + 2] / 600.0, _LOG_RATE)
@@ -373,7 +376,7 @@ def _emit_temporal(state, time_ms, close_ms, out):  # type: ignore[no-untyped-de
     for i in range(2):
         out[28 + i] = _clip(VOLATILITY_GAINS[i] * math.sqrt(now[_SQUARES + i]))
         strength = now[_ABS_FLOW + i]
-        out[30 + i] = now[_FLOW + i] / strength if strength > 0.0 else 0.0
+        out[30 + i] = now[_FLOW + i] / strength if strength > _NO_FLOW else 0.0
     angle = 2.0 * math.pi * (time_ms % 86_400_000) / 86_400_000.0
     out[32] = math.sin(angle)
     out[33] = math.cos(angle)

@@ -1,41 +1,42 @@
 """Which markets are worth an episode, how active they are, and why the others are left out.
 
 Source of the rule: training plan, section 1.3 (at least 50 timesteps, in at least 2 quartiles),
-with the quartiles cut in time over the market's own observed life, as design section 7 asks. The
-*hindsight* universe looks at the whole session; the *causal* one only at the first part of each
-market's observed life, so that it could have been chosen live.
+with the quartiles cut over the market's *life*: the time in which it was observed open, gaps in the
+recording left out. For a market observed all session long that is the plan's rule. The *hindsight*
+universe looks at the whole session; the *causal* one only at the first part of each market's life,
+so that it could have been chosen live.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kalshi_pipeline.books import Market
-from kalshi_pipeline.config import SuitabilityConfig
+from kalshi_pipeline.config import BP_PER_DOLLAR, SuitabilityConfig
 from kalshi_pipeline.features import Tensors
+from kalshi_pipeline.market.integrity import SegmentEnd, label
 from kalshi_pipeline.market.orderbook import RowKind
 
-SUITABILITY_VERSION = "1"
+SUITABILITY_VERSION = "2"
 QUARTILES = 4
 TIERS = ("high", "medium", "low")  # thirds of the suitable markets by number of steps
 
+Columns = dict[str, NDArray[Any]]
+Segment = dict[str, Any]
 
-@dataclass(frozen=True)
-class _Life:
-    # one market's rows and steps
-    market: Market
-    time_ms: NDArray[np.int64]
-    kind: NDArray[np.uint8]
-    steps_ms: NDArray[np.int64]
+_CLOSED = label(SegmentEnd.MARKET_CLOSED)
+_OUTLIVED = (label(SegmentEnd.END_OF_RECORDING), label(SegmentEnd.NEW_EPOCH))
+_COLUMNS = (
+    "time_ms", "epoch", "kind", "size_centi",
+    "bid_bp", "ask_bp", "bid_total_centi", "ask_total_centi",
+)  # fmt: skip
 
 
 def suitable_markets(
@@ -57,10 +58,14 @@ def suitable_markets(
     Returns:
         market, event, steps, deltas, trades, traded_centi, resting_centi (mean total size),
         spread_bp (median), volatility_bp (root mean square mid change between steps), q1 .. q4
-        (steps by quarter of observed life), pattern, suitable, causal, tier, reason.
+        (steps by quarter of its life), pattern, suitable, causal, tier, reason.
     """
+    columns = {name: rows[name].to_numpy() for name in _COLUMNS}
+    segments_of: dict[str, list[Segment]] = {market.ticker: [] for market in markets}
+    for segment in _observed(segments, columns, markets):
+        segments_of[segment["market"]].append(segment)
     table = [
-        _describe(market, rows, segments, tensors, config)
+        _describe(market, segments_of[market.ticker], columns, tensors.step_row, config)
         for market in sorted(markets, key=lambda entry: entry.ticker)
     ]
     table.sort(key=lambda entry: (-entry["steps"], entry["market"]))
@@ -106,52 +111,72 @@ def temporal_pattern(quarters: Sequence[int]) -> str:
     return "even"
 
 
+def _observed(segments: pa.Table, columns: Columns, markets: Sequence[Market]) -> list[Segment]:
+    # the segments, each with the time for which its market was observed open: a book that rests is
+    # still observed, to its market's close or the end of the connection
+    close_ms = {market.ticker: market.close_ms for market in markets}
+    epochs, place = np.unique(columns["epoch"], return_inverse=True)
+    epoch_end_ms = np.zeros(len(epochs), dtype=np.int64)
+    np.maximum.at(epoch_end_ms, place, columns["time_ms"])
+    found: list[Segment] = segments.to_pylist()
+    for segment in found:
+        until_ms, end_row = segment["end_ms"], segment["end_row"]
+        if segment["ended_by"] in _OUTLIVED:
+            closing_ms = close_ms[segment["market"]]
+            last_ms = int(epoch_end_ms[place[end_row - 1]])
+            last_ms = last_ms if closing_ms is None else min(last_ms, closing_ms)
+            until_ms = max(until_ms, last_ms)
+        elif segment["ended_by"] == _CLOSED:
+            until_ms = int(columns["time_ms"][end_row])  # the closing snapshot follows
+        segment["observed_ms"] = until_ms - segment["start_ms"]
+    return found
+
+
 def _describe(
     market: Market,
-    rows: pa.Table,
-    segments: pa.Table,
-    tensors: Tensors,
+    segments: list[Segment],
+    columns: Columns,
+    step_row: NDArray[np.int64],
     config: SuitabilityConfig,
 ) -> dict[str, Any]:
-    own = segments.filter(pc.equal(segments["market"], market.ticker))
-    if not own.num_rows:
+    if not segments:
         return _nothing(market, "no trusted book")
-    spans = list(zip(own["first_row"].to_pylist(), own["end_row"].to_pylist(), strict=True))
-    columns = {
-        name: np.concatenate([rows[name].slice(a, b - a).to_numpy() for a, b in spans])
-        for name in (
-            "kind", "size_centi", "bid_bp", "ask_bp", "bid_total_centi", "ask_total_centi",
-        )
-    }  # fmt: skip
-    in_span = [
-        tensors.step_row[
-            np.searchsorted(tensors.step_row, a) : np.searchsorted(tensors.step_row, b)
-        ]
-        for a, b in spans
-    ]
-    steps = np.concatenate(in_span)
-    opened, ended = min(own["start_ms"].to_pylist()), max(own["end_ms"].to_pylist())
-    steps_ms = rows["time_ms"].take(pa.array(steps)).to_numpy()
-    quarters = np.histogram(steps_ms, bins=QUARTILES, range=(opened, max(ended, opened + 1)))[0]
-    described = _figures(columns, rows, steps)
-    described |= {"market": market.ticker, "event": market.event, "steps": len(steps)}
-    described |= {f"q{i + 1}": int(count) for i, count in enumerate(quarters)}
-    described["pattern"] = temporal_pattern(quarters.tolist())
-    described["reason"] = _reason(len(steps), int(np.count_nonzero(quarters)), config)
-    described["suitable"] = described["reason"] is None
-    described["causal"] = _is_causal(steps_ms, opened, ended, config)
-    return described
+    spans = [slice(segment["first_row"], segment["end_row"]) for segment in segments]
+    own = {
+        name: np.concatenate([values[span] for span in spans]) for name, values in columns.items()
+    }
+    life_ms, steps, ages_ms = 0, [], []
+    for segment, span in zip(segments, spans, strict=True):
+        steps.append(step_row[slice(*np.searchsorted(step_row, [span.start, span.stop]))])
+        ages_ms.append(life_ms + columns["time_ms"][steps[-1]] - segment["start_ms"])
+        life_ms += segment["observed_ms"]
+    step, age_ms = np.concatenate(steps), np.concatenate(ages_ms)
+    quarter = np.minimum(QUARTILES * age_ms // max(life_ms, 1), QUARTILES - 1)
+    quarters = np.bincount(quarter, minlength=QUARTILES)
+    reason = _reason(len(step), int(np.count_nonzero(quarters)), config)
+    known = np.count_nonzero(age_ms < config.causal_share * life_ms)
+    return {
+        "market": market.ticker,
+        "event": market.event,
+        "steps": len(step),
+        **_figures(own, columns["bid_bp"][step], columns["ask_bp"][step]),
+        **{f"q{i + 1}": int(count) for i, count in enumerate(quarters)},
+        "pattern": temporal_pattern(quarters.tolist()),
+        "reason": reason,
+        "suitable": reason is None,
+        # the same rule at the same rate, on what is known after the first part
+        "causal": bool(known >= config.min_steps * config.causal_share),
+    }
 
 
 def _figures(
-    columns: dict[str, NDArray[Any]], rows: pa.Table, steps: NDArray[np.int64]
+    columns: Columns, bid_bp: NDArray[np.int32], ask_bp: NDArray[np.int32]
 ) -> dict[str, Any]:
-    two_sided = (columns["bid_bp"] > 0) & (columns["ask_bp"] < 10_000)
+    # of all rows, and of the touch at the steps
+    two_sided = (columns["bid_bp"] > 0) & (columns["ask_bp"] < BP_PER_DOLLAR)
     spread = (columns["ask_bp"] - columns["bid_bp"])[two_sided]
     trades = columns["kind"] == RowKind.TRADE
-    at_steps = rows.select(["bid_bp", "ask_bp"]).take(pa.array(steps))
-    bid, ask = at_steps["bid_bp"].to_numpy(), at_steps["ask_bp"].to_numpy()
-    mid = ((bid + ask) / 2)[(bid > 0) & (ask < 10_000)]
+    mid = ((bid_bp + ask_bp) / 2)[(bid_bp > 0) & (ask_bp < BP_PER_DOLLAR)]
     moves = np.diff(mid)
     return {
         "deltas": int(np.count_nonzero(columns["kind"] == RowKind.DELTA)),
@@ -169,14 +194,6 @@ def _reason(steps: int, quartiles: int, config: SuitabilityConfig) -> str | None
     if quartiles < config.min_quartiles:
         return f"active in {quartiles} of {QUARTILES} quarters, under {config.min_quartiles}"
     return None
-
-
-def _is_causal(
-    steps_ms: NDArray[np.int64], opened: int, ended: int, config: SuitabilityConfig
-) -> bool:
-    # the same rule at the same rate, on what is known after the first part
-    known = steps_ms[steps_ms < opened + config.causal_share * (ended - opened)]
-    return bool(len(known) >= config.min_steps * config.causal_share)
 
 
 def _nothing(market: Market, reason: str) -> dict[str, Any]:

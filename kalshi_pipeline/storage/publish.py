@@ -1,34 +1,42 @@
 """The only writer of the warehouse: a partition a reader can see is whole.
 
-    <root>/<asset>/.staging/<unique>/      files are written and flushed here, manifest.json last
+    <root>/<asset>/.staging/<unique>/      files are written and flushed here, manifest.json last;
+                                           everything unfinished lies here
     <root>/<asset>/<partition>/gen=<hash>/ then the folder is renamed to its content hash
     <root>/<asset>/<partition>/CURRENT     and one atomic replace moves the pointer
 
 A reader resolves CURRENT once and then sees only that generation. Two writers need no lock: equal
 content is the same generation, unequal content leaves two whole generations and one pointer.
 
-The content hash covers every file but those under `exports/` (conveniences whose bytes are not
-reproducible); it is the data version Dagster sees. What a generation was made from, its recipe, is
-kept beside the pointer, so that unchanged inputs are never computed again.
+The content hash covers the summary and every file but those under `exports/` (conveniences whose
+bytes are not reproducible): all that a stage downstream may read. It is the data version Dagster
+sees. What a generation was made from, its recipe, is kept in the pointer, so that unchanged inputs
+are never computed again.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kalshi_pipeline.errors import CorruptFile, InvalidName, NotPublished
+from kalshi_pipeline.errors import CorruptFile, DiskFull, InvalidName, NotPublished
+from kalshi_pipeline.names import session_id
 
 MANIFEST, CURRENT, EXPORTS, STAGING = "manifest.json", "CURRENT", "exports", ".staging"
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
+
+_ASSET = re.compile(r"[a-z][a-z0-9_]{0,63}(/[a-z][a-z0-9_]{0,63}){0,3}", re.ASCII)
+_HASH = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -149,6 +157,9 @@ class Warehouse:
 
         Yields:
             The staging folder; put files into it and figures into its `summary`.
+
+        Raises:
+            DiskFull: no room for it; what was published before is untouched.
         """
         home = self.home(asset, partition)
         home.mkdir(parents=True, exist_ok=True)
@@ -157,6 +168,10 @@ class Warehouse:
         try:
             yield staging
             staging.published = self._publish(home, staging, recipe)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            raise _disk_full(home, staging.folder) from error
         finally:
             shutil.rmtree(staging.folder, ignore_errors=True)
 
@@ -189,77 +204,90 @@ class Warehouse:
         return generation if same else None
 
     def sweep(self, now_ms: int, older_than_ms: int = 86_400_000) -> int:
-        """Remove staging folders that a crash left behind; returns how many."""
-        stale = [
-            folder
-            for folder in self.root.glob(f"**/{STAGING}/*")
-            if folder.stat().st_mtime * 1000 < now_ms - older_than_ms
-        ]
-        for folder in stale:
-            shutil.rmtree(folder, ignore_errors=True)
-        return len(stale)
+        """Remove what crashed runs left unfinished; returns how many folders and files."""
+        removed = 0
+        for path in self.root.glob(f"**/{STAGING}/*"):
+            try:
+                if path.stat().st_mtime * 1000 >= now_ms - older_than_ms:
+                    continue
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            except FileNotFoundError:  # its own run, or another sweep, was faster
+                continue
+            removed += 1
+        return removed
 
     def home(self, asset: str, partition: str | None = None) -> Path:
         """Folder that holds an asset's (or one partition's) generations.
 
         Raises:
-            InvalidName: the name would leave the warehouse.
+            InvalidName: not an asset's name or not a session id, or its folder is a link that leads
+                out of the warehouse.
         """
-        parts = asset.split("/") + ([f"session={partition}"] if partition else [])
-        home = self.root.joinpath(*parts)
-        odd = any(not part.replace("_", "").replace("=", "").isalnum() for part in parts)
-        if odd or not home.resolve().is_relative_to(self.root):
-            raise InvalidName(
-                "an asset or partition name leaves the warehouse", value="/".join(parts)
-            )
+        if not _ASSET.fullmatch(asset):
+            raise InvalidName("not the name of an asset", rule="asset", value=asset[:100])
+        home = self.root / asset
+        if partition is not None:
+            home /= f"session={session_id(partition)}"
+        if not home.resolve().is_relative_to(self.root):
+            raise InvalidName("an asset's folder leaves the warehouse", value=str(home))
         return home
 
     def _pointer(self, home: Path) -> dict[str, str] | None:
         path = home / CURRENT
         try:
-            pointer: dict[str, str] = json.loads(path.read_bytes())
+            pointer = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise CorruptFile("the CURRENT pointer is damaged", value=str(path)) from error
-        return pointer
+        fields = pointer if isinstance(pointer, dict) else {}
+        generation, recipe = (str(fields.get(name)) for name in ("generation", "recipe"))
+        if not _HASH.fullmatch(generation):
+            raise CorruptFile("the CURRENT pointer names no generation", value=str(path))
+        return {"generation": generation, "recipe": recipe}
 
     def _publish(self, home: Path, staging: Staging, recipe: Recipe) -> Generation:
+        summary = json.loads(canonical_json(staging.summary))  # as a reader will see it
+        inside = sorted(staging.folder.rglob("*"))
         files = {
             path.relative_to(staging.folder).as_posix(): {
                 "sha256": file_sha256(path),
                 "bytes": path.stat().st_size,
             }
-            for path in sorted(staging.folder.rglob("*"))
+            for path in inside
             if path.is_file()
         }
-        content_hash = _content_hash(files)
+        content_hash = _content_hash(files, summary)
         manifest = {
             "layout_version": LAYOUT_VERSION,
             "content_hash": content_hash,
             "recipe": asdict(recipe),
             "files": files,
-            "summary": staging.summary,
+            "summary": summary,
         }
-        for name in files:
-            self._files.sync(staging.folder / name)
+        for path in inside:
+            self._files.sync(path)
         self._files.write(staging.folder / MANIFEST, canonical_json(manifest).encode())
         self._files.sync(staging.folder)
         target = home / f"gen={content_hash}"
+        self._move(staging.folder, target)
+        self._files.sync(home)
+        self._point(home, staging, {"generation": content_hash, "recipe": recipe.digest})
+        return Generation(target, content_hash, summary, recipe.digest)
+
+    def _move(self, folder: Path, target: Path) -> None:
         if target.exists() and not _intact(target):
-            self._files.rename(target, staging.folder.with_name(uuid.uuid4().hex))
+            with suppress(FileNotFoundError):  # another run repairs it too
+                self._files.rename(target, _beside(folder))
         try:
-            self._files.rename(staging.folder, target)
+            self._files.rename(folder, target)
         except OSError:
-            if not (target / MANIFEST).is_file():
+            if not _intact(target):
                 raise
             # equal content was published before, or by another run in this moment
-        self._files.sync(home)
-        self._point(home, {"generation": content_hash, "recipe": recipe.digest})
-        return Generation(target, content_hash, dict(staging.summary), recipe.digest)
 
-    def _point(self, home: Path, pointer: Mapping[str, str]) -> None:
-        temporary = home / f".{CURRENT}.{uuid.uuid4().hex}"
+    def _point(self, home: Path, staging: Staging, pointer: Mapping[str, str]) -> None:
+        temporary = _beside(staging.folder)
         try:
             self._files.write(temporary, canonical_json(pointer).encode())
             self._files.replace(temporary, home / CURRENT)
@@ -272,12 +300,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a generation.
 
     Raises:
-        CorruptFile: it is missing or not JSON.
+        CorruptFile: it is missing, not a manifest, or not the one its content hash was made from.
     """
+    path = folder / MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-    except (FileNotFoundError, ValueError) as error:
-        raise CorruptFile("a generation has no readable manifest", value=str(folder)) from error
+        manifest: dict[str, Any] = json.loads(path.read_bytes())
+        declared = _content_hash(manifest["files"], manifest["summary"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CorruptFile("a generation has no readable manifest", value=str(path)) from error
+    if folder.name != f"gen={declared}":
+        raise CorruptFile(
+            "a manifest is not the one that was published", rule="content_hash", value=str(path)
+        )
     return manifest
 
 
@@ -292,13 +326,26 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _content_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = [
-        f"{name} {entry['sha256']}"
-        for name, entry in sorted(files.items())
-        if not name.startswith(f"{EXPORTS}/")
-    ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+def _content_hash(files: Mapping[str, Mapping[str, Any]], summary: Mapping[str, Any]) -> str:
+    hashes = {
+        name: entry["sha256"] for name, entry in files.items() if not name.startswith(f"{EXPORTS}/")
+    }
+    return hashlib.sha256(canonical_json([hashes, summary]).encode()).hexdigest()[:16]
+
+
+def _beside(folder: Path) -> Path:
+    # a fresh name in the same staging area
+    return folder.with_name(uuid.uuid4().hex)
+
+
+def _disk_full(home: Path, staged: Path) -> DiskFull:
+    free = shutil.disk_usage(home).free
+    written = sum(path.stat().st_size for path in staged.rglob("*") if path.is_file())
+    return DiskFull(
+        f"no room to publish under {home}: {written:,} bytes written so far, {free:,} free; "
+        "make room and run again",
+        value=str(home),
+    )
 
 
 def _intact(folder: Path) -> bool:
@@ -310,7 +357,8 @@ def _intact(folder: Path) -> bool:
     return True
 
 
-_verified: dict[tuple[str, int, int], str] = {}
+# sha256 of files by what changes whenever their bytes do
+_verified: dict[tuple[str, int, int, int], str] = {}
 
 
 def _checked(folder: Path, name: str) -> Path:
@@ -319,7 +367,7 @@ def _checked(folder: Path, name: str) -> Path:
     if declared is None or not path.is_file():
         raise CorruptFile("a published file is missing", value=str(path))
     status = path.stat()
-    key = (str(path), status.st_mtime_ns, status.st_size)
+    key = (str(path), status.st_ino, status.st_ctime_ns, status.st_size)
     if key not in _verified:
         _verified[key] = file_sha256(path)
     if _verified[key] != declared["sha256"]:
