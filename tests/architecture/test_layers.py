@@ -1,0 +1,83 @@
+"""The flow is one direction: a stage knows what comes before it and nothing of what comes after."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.architecture.source import PACKAGES, imports, modules
+
+BASE = {"config", "errors", "names", "feature_table"}
+DATA = BASE | {"market", "recordings", "session_quality", "books", "features", "suitability"}
+# component -> what of the project it may import
+MAY_IMPORT = {
+    "config": set(),
+    "errors": set(),
+    "names": BASE,
+    "feature_table": set(),
+    "market": BASE,
+    "recordings": BASE | {"market"},
+    "session_quality": BASE | {"market", "recordings"},
+    "books": BASE | {"market", "recordings", "session_quality"},
+    "features": BASE | {"market", "books"},
+    "suitability": BASE | {"market", "books", "features"},
+    "storage": BASE,
+    "plans": BASE,
+    "trading": BASE | {"market", "books", "features"},
+    "learning": BASE | {"trading", "storage"},
+    "evaluation": BASE | {"trading"},
+    "stages": DATA | {"plans", "storage"},
+    "plan_stages": DATA | {"plans", "storage", "stages", "trading", "learning", "evaluation"},
+    "rules": DATA | {"storage"},
+    "sessions_report": DATA | {"storage", "stages"},
+    "resources": BASE | {"recordings", "storage"},
+}
+HEAVY = {"torch", "stable_baselines3", "great_expectations", "matplotlib", "scipy", "gymnasium"}
+
+
+def component(name: str) -> str:
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+PROJECT = [(name, path) for name, path in modules() if component(name)]
+
+
+@pytest.mark.parametrize(("name", "path"), PROJECT, ids=[name for name, _ in PROJECT])
+def test_a_module_imports_only_what_comes_before_it(name, path):
+    own = component(name)
+    if own not in MAY_IMPORT:
+        assert own in {"assets", "definitions", "cli"}, f"say where {name} stands in the flow"
+        return
+    used = {
+        component(target)
+        for target in imports(path)
+        if target.startswith("kalshi_pipeline.") and component(target)
+    }
+    components = {component(other) for other, _ in modules()}
+    assert (used & components) - {own} <= MAY_IMPORT[own]
+
+
+@pytest.mark.parametrize(("name", "path"), PROJECT, ids=[name for name, _ in PROJECT])
+def test_the_domain_knows_nothing_of_dagster(name, path):
+    used = {target.split(".")[0] for target in imports(path)}
+    if component(name) in {"assets", "resources", "definitions"}:
+        return
+    if component(name) == "cli":
+        at_load = {target.split(".")[0] for target in imports(path, lazy=False)}
+        assert "dagster" not in at_load, "the command line imports dagster where it registers"
+        return
+    assert "dagster" not in used
+
+
+def test_only_the_composition_root_and_the_command_line_import_assets():
+    for name, path in modules():
+        if component(name) in {"assets", "definitions", "cli"}:
+            continue
+        assert not any(t.startswith("kalshi_pipeline.assets") for t in imports(path)), name
+
+
+@pytest.mark.parametrize("name", ["definitions", "stages", "plan_stages", "rules", "cli"])
+def test_what_definitions_load_imports_nothing_heavy(name):
+    path = PACKAGES["kalshi_pipeline"] / f"{name}.py"
+    used = {target.split(".")[0] for target in imports(path, lazy=False)}
+    assert not used & HEAVY

@@ -1,0 +1,43 @@
+"""Where the tests find recordings, a Dagster home and generated sessions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RECORDINGS = Path(os.environ.get("KALSHI_RECORDINGS") or ROOT.parent / "shared" / "recordings")
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The real recordings; tests that need them are skipped where there are none."""
+    if not (RECORDINGS / "102" / "session.json").is_file():
+        pytest.skip("no real recordings on this machine")
+    return RECORDINGS
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three sessions of the quick plan, as recording folders."""
+    from kalshi_pipeline.recordings.generator import QUICK_PROFILES, write_session
+
+    root = tmp_path_factory.mktemp("generated")
+    for profile in QUICK_PROFILES.values():
+        write_session(profile, root)
+    return root
+
+
+@pytest.fixture
+def pipeline_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project home: a Dagster instance, a warehouse, no recordings."""
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    shutil.copy(ROOT / "dagster.yaml", home)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("KALSHI_WAREHOUSE", str(tmp_path / "warehouse"))
+    monkeypatch.delenv("KALSHI_RECORDINGS", raising=False)
+    return tmp_path

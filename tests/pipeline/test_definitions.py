@@ -1,0 +1,83 @@
+"""The asset graph: what a stranger sees in the UI, and what it costs to load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from kalshi_pipeline.definitions import build_definitions
+from kalshi_pipeline.plans import load_plan, plan_names
+
+SESSION_FLOW = ["raw_messages", "books", "feature_tensors", "suitable_markets"]
+HEAVY = "torch stable_baselines3 great_expectations matplotlib gymnasium"
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    root = tmp_path_factory.mktemp("warehouse")
+    return build_definitions([], str(root)).resolve_asset_graph()
+
+
+def parents(graph, *key):
+    return sorted("/".join(p.path) for p in graph.get(dg.AssetKey(list(key))).parent_keys)
+
+
+def test_sessions_flow_from_frames_to_markets(graph):
+    assert parents(graph, "raw_messages") == []
+    assert parents(graph, "books") == ["raw_messages"]
+    assert parents(graph, "feature_tensors") == ["books"]
+    assert parents(graph, "suitable_markets") == ["books", "feature_tensors"]
+
+
+@pytest.mark.parametrize("plan", plan_names())
+def test_phases_follow_each_other_and_end_in_the_evaluation(graph, plan):
+    data = ["books", "feature_tensors", "suitable_markets"]
+    assert parents(graph, plan, "phase_1") == data
+    assert parents(graph, plan, "phase_2") == sorted([*data, f"{plan}/phase_1"])
+    assert parents(graph, plan, "phase_3") == sorted([*data, f"{plan}/phase_2"])
+    assert parents(graph, plan, "evaluation") == sorted([*data, f"{plan}/phase_3"])
+
+
+@pytest.mark.parametrize("plan", plan_names())
+def test_a_phase_depends_on_exactly_its_sessions(graph, plan):
+    for phase in load_plan(plan).phases:
+        node = graph.get(dg.AssetKey([plan, phase.name]))
+        for parent in ("books", "feature_tensors", "suitable_markets"):
+            mapping = node.partition_mappings[dg.AssetKey(parent)]
+            assert list(mapping.partition_keys) == [str(key) for key in phase.sessions]
+
+
+def test_session_assets_are_cut_by_session(graph):
+    for name in SESSION_FLOW:
+        assert graph.get(dg.AssetKey(name)).partitions_def.name == "session"
+
+
+def test_every_asset_introduces_itself(graph):
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        assert len(node.description or "") > 80, key
+        assert node.group_name in {"market_data", *plan_names()}, key
+        assert node.owners, key
+        assert node.kinds, key
+        assert node.code_version, key
+
+
+def test_every_asset_has_a_check_that_can_stop_what_follows(graph):
+    checked = {key.asset_key for key in graph.asset_check_keys if graph.get(key).blocking}
+    without = graph.materializable_asset_keys - checked
+    # an empty session is published and said to be empty: its check warns
+    assert {key.to_user_string() for key in without} == {"suitable_markets"}
+
+
+def test_loading_the_definitions_imports_nothing_heavy():
+    program = (
+        "import sys, kalshi_pipeline.definitions;"
+        f"print([m for m in {HEAVY.split()} if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

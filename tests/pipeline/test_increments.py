@@ -1,0 +1,149 @@
+"""Nothing whose inputs did not change is computed again, and nothing bad reaches what follows."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+
+import dagster as dg
+import pytest
+
+from kalshi_pipeline.assets.partitions import register
+from kalshi_pipeline.definitions import build_definitions
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+
+
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        register(ephemeral, ["901", "902", "903"])
+        yield ephemeral
+
+
+@pytest.fixture
+def home(tmp_path, generated):
+    """Recordings that may be changed, and a warehouse."""
+    shutil.copytree(generated, tmp_path / "recordings")
+    return tmp_path
+
+
+def run(home, instance, job, session=None):
+    definitions = build_definitions([str(home / "recordings")], str(home / "warehouse"))
+    return definitions.resolve_job_def(job).execute_in_process(
+        run_config=QUIET, instance=instance, partition_key=session, raise_on_error=False
+    )
+
+
+def outcomes(result):
+    found = {}
+    for event in result.get_asset_materialization_events():
+        data = event.step_materialization_data.materialization
+        found[data.asset_key.to_user_string()] = data.metadata["outcome"].value
+    return found
+
+
+def everything(home, instance):
+    results = [run(home, instance, "session_data", session) for session in ("901", "902", "903")]
+    results.append(run(home, instance, "quick"))
+    assert all(result.success for result in results)
+    return {
+        f"{name}:{place}": outcome
+        for place, result in zip(("901", "902", "903", "quick"), results, strict=True)
+        for name, outcome in outcomes(result).items()
+    }
+
+
+def test_only_what_depends_on_a_change_is_computed_again(home, instance, monkeypatch):
+    first = everything(home, instance)
+    assert set(first.values()) == {"computed and published"}
+    assert len(first) == 3 * 4 + 4
+
+    again = everything(home, instance)
+    assert set(again.values()) == {"unchanged, nothing was computed"}
+
+    # the test session loses its last line: training must not notice, the verdict must
+    path = home / "recordings" / "903" / "messages.ndjson.gz"
+    lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+    cut = max(i for i, line in enumerate(lines) if b'"orderbook_delta"' in line)
+    path.write_bytes(gzip.compress(b"".join(lines[:cut] + lines[cut + 1 :])))
+    shutil.rmtree(home / "warehouse" / "raw_messages" / "session=903")
+    changed = {
+        name for name, outcome in everything(home, instance).items() if "computed and" in outcome
+    }
+    assert changed == {
+        *(
+            f"{stage}:903"
+            for stage in ("raw_messages", "books", "feature_tensors", "suitable_markets")
+        ),
+        "quick/evaluation:quick",
+    }
+
+
+def test_data_versions_are_the_content_hashes(home, instance):
+    assert run(home, instance, "session_data", "901").success
+    record = instance.get_latest_data_version_record(dg.AssetKey("books"), partition_key="901")
+    found = dg.DataVersion(_version(record))
+    from kalshi_pipeline.resources.environment import open_warehouse
+
+    published = open_warehouse(str(home / "warehouse")).current("books", "901")
+    assert found == dg.DataVersion(published.content_hash)
+
+
+def _version(record):
+    from dagster._core.definitions.data_version import extract_data_version_from_entry
+
+    return extract_data_version_from_entry(record.event_log_entry).value
+
+
+def test_a_session_with_too_much_lost_stops_at_its_books(home, instance):
+    path = home / "recordings" / "901" / "messages.ndjson.gz"
+    lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+    kept = lines[: len(lines) // 3] + lines[len(lines) // 2 :]
+    path.write_bytes(gzip.compress(b"".join(kept)))
+
+    result = run(home, instance, "session_data", "901")
+
+    assert not result.success
+    assert set(outcomes(result)) == {"raw_messages", "books"}
+    failed = [e.check_name for e in result.get_asset_check_evaluations() if not e.passed]
+    assert failed == ["losses_are_bounded"]
+
+
+def test_a_phase_without_its_session_says_which_one_is_missing(home, instance):
+    assert run(home, instance, "session_data", "901").success
+    result = run(home, instance, "quick")
+    assert not result.success
+    failures = {
+        event.step_key: event.step_failure_data.error.cause.message
+        for event in result.all_events
+        if event.is_step_failure
+    }
+    assert "session 902" in failures["quick__phase_2"]
+    assert "has not been materialized yet" in failures["quick__phase_2"]
+
+
+def test_a_generation_changed_on_disk_is_never_built_upon(home, instance):
+    assert run(home, instance, "session_data", "901").success
+    warehouse = home / "warehouse"
+    (tensor,) = warehouse.glob("books/session=901/gen=*/books.parquet")
+    content = bytearray(tensor.read_bytes())
+    content[len(content) // 2] ^= 1
+    tensor.write_bytes(content)
+
+    result = run(home, instance, "session_data", "901")
+
+    # the damaged generation is made anew, from what is intact
+    assert result.success
+    assert outcomes(result)["books"] == "computed and published"
+
+
+def test_the_report_of_a_plan_is_published_with_its_verdict(home, instance):
+    everything(home, instance)
+    (report,) = (home / "warehouse").glob("quick/evaluation/gen=*/report.json")
+    content = json.loads(report.read_text())
+    assert content["verdict"]["sentence"]
+    assert content["generated"] is True
+    (hold,) = (row for row in content["headline"]["policies"] if row["policy"] == "Hold")
+    assert hold["pnl_cents"] == 0
