@@ -43,7 +43,7 @@ def build_definitions(recordings: list[str], warehouse: str) -> dg.Definitions:
             "warehouse": WarehouseResource(root=warehouse),
         },
         loggers={"console": console},
-        executor=dg.multiprocess_executor.configured({"max_concurrent": 2}),
+        executor=dg.in_process_executor,  # a run is a process of its own; its steps share imports
     )
 
 
