@@ -10,7 +10,9 @@ for every contract, nothing is invented); Sb, Sa = sizes there in contracts; t i
 time. L(x; X) = min(1, ln(1 + x) / ln(1 + X)). C(x) = x clipped to [-1, 1]. D_tau = exponentially
 decayed with time constant tau: a count or sum weighs what happened s seconds ago by exp(-s / tau);
 an average over time begins at its first value and moves towards the present one at rate 1 / tau.
-An update is one message that changes the book. x = signed position in contracts. k = 10 contracts.
+An update is one message that changes the book. The tick at b = distance to the next price above b
+that an order may have, or to 1 dollar. Of a flow under 10^-200 contracts none is left. x = signed
+position in contracts. k = 10 contracts.
 """
 
 from __future__ import annotations
@@ -177,7 +179,7 @@ def _temporal() -> tuple[Feature, ...]:
             -1,
             1,
             f"D_{tau:.0f} sum of e / D_{tau:.0f} sum of |e|, e = contribution of an update at "
-            "the touch (Cont, Kukanov, Stoikov 2014, section 2.1); 0 if none",
+            "the touch (Cont, Kukanov, Stoikov 2014, section 2.1); 0 if none is left",
             tau,
         )
         for tau in FLOW_TAUS_S

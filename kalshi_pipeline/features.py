@@ -32,7 +32,7 @@ from kalshi_pipeline.feature_table import (
     VOLATILITY_GAINS,
     YEAR_S,
 )
-from kalshi_pipeline.market.orderbook import RowKind
+from kalshi_pipeline.market.replay_tables import RowKind
 
 FEATURES_VERSION = "2"
 
@@ -338,7 +338,7 @@ def _emit_market(book, row, tick_up_bp, cost_size_centi, out):  # type: ignore[n
     if has_bid and has_ask:
         micro = (bid * ask_size + ask * bid_size) / (bid_size + ask_size) / 10_000.0
         out[3] = _clip(20.0 * (micro - mid))
-    tick = max(1, tick_up_bp[bid])
+    tick = tick_up_bp[bid] if tick_up_bp[bid] > 0 else 10_000 - bid
     out[4] = _log_share(max(0.0, (ask - bid) / tick), _LOG_TICKS)
     out[5] = _log_share(bid_size, _LOG_CONTRACTS)
     out[6] = _log_share(ask_size, _LOG_CONTRACTS)

@@ -1,0 +1,73 @@
+"""Sessions replayed once, for all the tests that look at their books, steps and features."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kalshi_pipeline.books import Books, build_books
+from kalshi_pipeline.config import BookConfig, StepConfig
+from kalshi_pipeline.features import Tensors, build_tensors
+from kalshi_pipeline.recordings.folder import RawLine, Recording, SessionInfo, open_folder
+from kalshi_pipeline.recordings.ingest import ingest
+
+BOOK = BookConfig()
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A session's message table and what the stages make of it."""
+
+    messages: pa.Table
+    rejected: pa.Table
+    info: SessionInfo
+    declared: tuple[Mapping[str, Any], ...]
+    books: Books
+    tensors: Tensors
+
+    def books_of(self, messages: pa.Table) -> Books:
+        """Books of other messages of the same session."""
+        return build_books(messages, self.rejected, self.info, self.declared, BOOK)
+
+
+class Head(Recording):
+    """The first lines of a recording."""
+
+    def lines(self) -> Iterator[RawLine]:
+        return islice(super().lines(), HEAD_LINES)
+
+
+HEAD_LINES = 20_000
+
+
+@cache
+def replayed(folder: Path, *, head: bool = False) -> Replayed:
+    """A recording folder through ingest, books and features.
+
+    Args:
+        folder: the recording.
+        head: only its first `HEAD_LINES` lines.
+    """
+    whole = open_folder(folder)
+    recording = Head(whole.folder, whole.info, whole.markets, whole.files) if head else whole
+    with tempfile.TemporaryDirectory() as place:
+        ingest(recording, Path(place))
+        messages = pq.read_table(Path(place) / "messages.parquet", read_dictionary=["market"])
+        rejected = pq.read_table(Path(place) / "quarantine.parquet")
+    books = build_books(messages, rejected, whole.info, whole.markets, BOOK)
+    return Replayed(
+        messages, rejected, whole.info, whole.markets, books, tensors_of(books, StepConfig())
+    )
+
+
+def tensors_of(books: Books, steps: StepConfig) -> Tensors:
+    """Steps and features of books."""
+    return build_tensors(books.rows, books.segments, books.markets, steps, BOOK.cost_size_centi)
