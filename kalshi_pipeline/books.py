@@ -19,9 +19,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kalshi_pipeline.config import BookConfig
+from kalshi_pipeline.errors import RecordingError
 from kalshi_pipeline.market.integrity import Reason, SegmentEnd, label
-from kalshi_pipeline.market.orderbook import (
-    NOT_A_BOOK_ROW,
+from kalshi_pipeline.market.orderbook import NOT_A_BOOK_ROW, replay
+from kalshi_pipeline.market.prices import TickGrid, declared_grid, grid_of_ranges, uniform_grid
+from kalshi_pipeline.market.replay_tables import (
     BookRows,
     Counters,
     Frames,
@@ -30,15 +32,13 @@ from kalshi_pipeline.market.orderbook import (
     RowKind,
     Rules,
     Segments,
-    replay,
 )
-from kalshi_pipeline.market.prices import TickGrid, declared_grid, grid_of_ranges, uniform_grid
 from kalshi_pipeline.recordings.folder import SessionInfo, time_ms
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
 from kalshi_pipeline.recordings.replay_order import SessionFrames, frames_of
 from kalshi_pipeline.session_quality import session_quality
 
-BOOKS_VERSION = "1"
+BOOKS_VERSION = "2"
 _PACKED = {"compression": "zstd", "use_dictionary": ["market", "kind", "side", "segment"]}
 
 
@@ -104,8 +104,8 @@ def build_books(
     Returns:
         The books; `rows_in = applied + quarantined + before_snapshot` holds exactly.
     """
-    session = frames_of(messages, info)
-    markets = _markets(session, declared_markets)
+    session = frames_of(messages, rejected, info, config.clock_jump_ms)
+    markets = _markets(session, info, declared_markets)
     compiled = _compiled_markets(markets)
     frames = session.frames
     count = len(frames.kind)
@@ -119,6 +119,7 @@ def build_books(
         config.crossed_tolerance_messages,
         config.ladder_every,
         info.sequence == "none",
+        config.clock_back_ms,
     )
     cells = int(2 * compiled.levels.sum())
     replay(
@@ -157,19 +158,26 @@ def ladder_at(
 
     Returns:
         (side, price_bp in the ladder's own scale) -> size_centi, levels with size only.
+
+    Raises:
+        IndexError: the row lies in no segment.
     """
     begins = segments["first_row"].to_numpy()
     segment = int(np.searchsorted(begins, row, side="right")) - 1
+    if segment < 0 or row >= segments["end_row"][segment].as_py():
+        raise IndexError(f"row {row} lies in no segment")
     kept = ladders["row"].to_numpy()
     start = int(begins[segment])
     usable = kept[(kept >= start) & (kept <= row)]
-    # a segment whose first book is empty keeps no levels there
+    # of an empty book no levels are kept: a later row then starts from an earlier one
     anchor = int(usable.max()) if len(usable) else start
     levels = ladders.filter(pc.equal(ladders["row"], anchor))
     sides, prices = levels["side"].to_pylist(), levels["price_bp"].to_pylist()
     book = dict(zip(zip(sides, prices, strict=True), levels["size_centi"].to_pylist(), strict=True))
     for change in rows.slice(anchor + 1, row - anchor).to_pylist():
-        if change["kind"] == RowKind.DELTA:
+        if change["kind"] == RowKind.SNAPSHOT:
+            book = {}  # the levels of any other than an empty one would have been kept
+        elif change["kind"] == RowKind.DELTA:
             level = (change["side"], change["price_bp"])
             book[level] = book.get(level, 0) + change["size_centi"]
     return {level: size for level, size in book.items() if size}
@@ -182,23 +190,37 @@ def _row_types() -> tuple[type, ...]:
     )  # fmt: skip
 
 
-def _markets(session: SessionFrames, declared: Sequence[Mapping[str, Any]]) -> tuple[Market, ...]:
-    by_ticker = {entry.get("ticker"): entry for entry in declared}
+def _markets(
+    session: SessionFrames, info: SessionInfo, declared: Sequence[Mapping[str, Any]]
+) -> tuple[Market, ...]:
+    by_ticker = {str(entry.get("ticker")): entry for entry in declared}
     result = []
     for ticker, step_bp in zip(session.tickers, session.observed_step_bp(), strict=True):
         entry = by_ticker.get(ticker, {})
-        grid = declared_grid(entry) or uniform_grid(int(step_bp))
-        close = None if entry.get("can_close_early") else time_ms(entry.get("close_time"))
+        grid = declared_grid(entry, info.session) or uniform_grid(int(step_bp))
         result.append(
             Market(
                 ticker,
                 str(entry.get("event_ticker") or ticker.rpartition("-")[0] or ticker),
                 grid,
-                close,
-                entry.get("result") if entry.get("result") in {"yes", "no"} else None,
+                None if entry.get("can_close_early") else _close_ms(entry, info),
+                entry["result"] if entry.get("result") in ("yes", "no") else None,
             )
         )
     return tuple(result)
+
+
+def _close_ms(market: Mapping[str, Any], info: SessionInfo) -> int | None:
+    try:
+        return time_ms(market.get("close_time"))
+    except ValueError as error:
+        raise RecordingError(
+            "a market declares a close time that is none",
+            session=info.session,
+            market=str(market["ticker"]),
+            rule="close_time",
+            value=market["close_time"],
+        ) from error
 
 
 def _compiled_markets(markets: Sequence[Market]) -> Markets:

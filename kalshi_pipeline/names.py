@@ -6,6 +6,7 @@ Ids reach file names and SQL, so nothing else is ever let through.
 from __future__ import annotations
 
 import re
+from typing import TypeGuard
 
 from kalshi_pipeline.errors import InvalidName
 
@@ -28,6 +29,6 @@ def session_id(text: str | int) -> int:
     return int(text)
 
 
-def is_ticker(text: object) -> bool:
+def is_ticker(text: object) -> TypeGuard[str]:
     """Whether this has the form of a market ticker."""
     return isinstance(text, str) and _TICKER.fullmatch(text) is not None

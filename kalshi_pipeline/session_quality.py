@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kalshi_pipeline.market.integrity import Reason
-from kalshi_pipeline.market.orderbook import BookRows, Counters, FrameKind, RowKind
+from kalshi_pipeline.market.replay_tables import BookRows, Counters, FrameKind, RowKind
 from kalshi_pipeline.recordings.folder import SessionInfo
 from kalshi_pipeline.recordings.replay_order import SessionFrames
 

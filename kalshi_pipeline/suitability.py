@@ -22,7 +22,7 @@ from kalshi_pipeline.books import Market
 from kalshi_pipeline.config import BP_PER_DOLLAR, SuitabilityConfig
 from kalshi_pipeline.features import Tensors
 from kalshi_pipeline.market.integrity import SegmentEnd, label
-from kalshi_pipeline.market.orderbook import RowKind
+from kalshi_pipeline.market.replay_tables import RowKind
 
 SUITABILITY_VERSION = "2"
 QUARTILES = 4

@@ -17,10 +17,10 @@ class Reason(IntEnum):
     CORRUPT_LINE = 10  # not JSON, or not a frame
     TRUNCATED_FILE = 11  # the file ends in the middle of its compressed stream
     LINE_TOO_LONG = 12
-    MISSING_FIELD = 13
-    NOT_A_NUMBER = 14
+    MISSING_FIELD = 13  # absent, or of another type
+    NOT_A_NUMBER = 14  # a price that is none, or that does not convert exactly
     PRICE_OUT_OF_RANGE = 15
-    SIZE_INVALID = 16
+    SIZE_INVALID = 16  # no exact number, too large, or a snapshot's level not of one positive size
     SIDE_INVALID = 17
     UNKNOWN_MARKET = 18
     # rejected while replaying
@@ -46,6 +46,7 @@ class SegmentEnd(IntEnum):
     REJECTED_ROW = 6
     CONFLICT = 7
     DRIFT = 8  # a snapshot disagreed with the replayed book
+    CLOCK_JUMP = 9  # the receive clock jumped further than a day
 
 
 def label(code: Reason | SegmentEnd) -> str:

@@ -10,134 +10,25 @@ the tests hold against this kernel is `tests/oracle/replay.py`.
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import NamedTuple
-
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from kalshi_pipeline.market.integrity import Reason, SegmentEnd
+from kalshi_pipeline.market.replay_tables import (
+    BookRows,
+    Counters,
+    FrameFlag,
+    FrameKind,
+    Frames,
+    Ladders,
+    Markets,
+    RowKind,
+    Rules,
+    Segments,
+)
 
-BOOKS_KERNEL_VERSION = "1"
-
-
-class RowKind(IntEnum):
-    """What a message row of the book table does."""
-
-    SNAPSHOT = 0  # replaces the book
-    DELTA = 1  # changes one level of one bid ladder
-    TRADE = 2  # a public trade; the book changes by deltas of its own
-    CLOSE = 3  # the empty snapshot at or after the market's close: the end of the market
-
-
-class FrameKind(IntEnum):
-    """What a frame asks of the replay."""
-
-    SNAPSHOT = 0
-    DELTA = 1
-    TRADE = 2
-    REJECTED = 3  # quarantined while decoding: its market's book is not trusted any more
-
-
-class FrameFlag(IntEnum):
-    """What the sequence numbers say about a frame."""
-
-    NONE = 0
-    GAP_BEFORE = 1
-    DUPLICATE = 2
-    CONFLICT = 3
-
-
-class Frames(NamedTuple):
-    """F frames of one session in replay order, and the levels of its snapshots."""
-
-    kind: NDArray[np.uint8]  # [F] FrameKind
-    flag: NDArray[np.uint8]  # [F] FrameFlag
-    market: NDArray[np.int32]  # [F] market code; -1 = none
-    subscription: NDArray[np.int32]  # [F] code of (epoch, sid), in order of first appearance
-    time_ms: NDArray[np.int64]  # [F] receive time
-    exchange_ms: NDArray[np.int64]  # [F] -1 = not said
-    side: NDArray[np.uint8]  # [F] DELTA, TRADE
-    price_bp: NDArray[np.int32]  # [F] DELTA, TRADE
-    size_centi: NDArray[np.int64]  # [F] DELTA (signed), TRADE
-    first_level: NDArray[np.int64]  # [F + 1] SNAPSHOT: its levels
-    level_side: NDArray[np.uint8]  # [V]
-    level_price_bp: NDArray[np.int32]  # [V]
-    level_size_centi: NDArray[np.int64]  # [V]
-
-
-class Markets(NamedTuple):
-    """M markets of one session."""
-
-    step_bp: NDArray[np.int32]  # [M] spacing of the dense ladder
-    base: NDArray[np.int64]  # [M] where the market's two ladders begin in the flat array
-    levels: NDArray[np.int64]  # [M] length of one ladder
-    grid: NDArray[np.int32]  # [M] row of `valid`
-    valid: NDArray[np.bool_]  # [G, 10001] prices an order may rest at, YES scale
-    close_ms: NDArray[np.int64]  # [M] declared close; -1 = unknown
-
-
-class Rules(NamedTuple):
-    """Settings of the replay; see `config.BookConfig`."""
-
-    near_bp: int
-    cost_size_centi: int
-    crossed_tolerance_ms: int
-    crossed_tolerance_messages: int
-    ladder_every: int
-    polls: bool  # snapshots are the updates: a different one is no drift
-
-
-class BookRows(NamedTuple):
-    """State after each frame `[F]`; meaningful where `reason` is APPLIED and `segment` >= 0."""
-
-    reason: NDArray[np.uint8]
-    row_kind: NDArray[np.uint8]
-    segment: NDArray[np.int32]
-    time_ms: NDArray[np.int64]  # receive time, never decreasing within a segment
-    bid_bp: NDArray[np.int32]  # 0 = no bids
-    ask_bp: NDArray[np.int32]  # 10,000 = no asks
-    bid_size_centi: NDArray[np.int64]
-    ask_size_centi: NDArray[np.int64]
-    bid_near_centi: NDArray[np.int64]
-    ask_near_centi: NDArray[np.int64]
-    bid_total_centi: NDArray[np.int64]
-    ask_total_centi: NDArray[np.int64]
-    bid_levels: NDArray[np.int32]
-    ask_levels: NDArray[np.int32]
-    bid_second_bp: NDArray[np.int32]  # second best bid; 0 = none
-    ask_second_bp: NDArray[np.int32]  # second best ask; 10,000 = none
-    buy_cost_micro: NDArray[np.int64]  # of k contracts; what finds no offer costs 1 dollar each
-    sell_value_micro: NDArray[np.int64]  # of k contracts; what finds no bid is worth 0
-
-
-class Segments(NamedTuple):
-    """Trusted stretches, capacity one a snapshot."""
-
-    market: NDArray[np.int32]
-    first_frame: NDArray[np.int64]
-    end: NDArray[np.uint8]  # SegmentEnd
-
-
-class Ladders(NamedTuple):
-    """Full ladders kept at snapshots and every N messages, as runs of levels."""
-
-    frame: NDArray[np.int64]  # [L] the frame after which the ladder holds
-    side: NDArray[np.uint8]
-    price_bp: NDArray[np.int32]
-    size_centi: NDArray[np.int64]
-
-
-class Counters(IntEnum):
-    """Slots of the replay's counters."""
-
-    SEGMENTS = 0
-    LADDER_LEVELS = 1
-    CROSSED_STATES = 2
-    DRIFTED_LEVELS = 3
-    CLOCK_BACK = 4
-    CROSSED_MS = 5
+BOOKS_KERNEL_VERSION = "2"
 
 
 # columns of the per-market state
@@ -156,13 +47,18 @@ _END_CLOSED, _END_GAP = int(SegmentEnd.MARKET_CLOSED), int(SegmentEnd.GAP)
 _END_EPOCH, _END_NEGATIVE = int(SegmentEnd.NEW_EPOCH), int(SegmentEnd.NEGATIVE_SIZE)
 _END_CROSSED, _END_REJECTED = int(SegmentEnd.CROSSED), int(SegmentEnd.REJECTED_ROW)
 _END_CONFLICT, _END_DRIFT = int(SegmentEnd.CONFLICT), int(SegmentEnd.DRIFT)
+_END_CLOCK = int(SegmentEnd.CLOCK_JUMP)
 _SNAPSHOT, _DELTA = int(FrameKind.SNAPSHOT), int(FrameKind.DELTA)
 _TRADE, _REJECTED = int(FrameKind.TRADE), int(FrameKind.REJECTED)
+_OTHER = int(FrameKind.OTHER)
 _CLOSE = int(RowKind.CLOSE)
-_GAP_FLAG, _DUPLICATE_FLAG, _CONFLICT_FLAG = 1, 2, 3
-_N_SEGMENTS, _N_LADDER, _N_CROSSED = 0, 1, 2
-_N_DRIFT, _N_BACK, _MS_CROSSED = 3, 4, 5
-_CLOCK_BACK_MS = 1_000
+_GAP_FLAG, _DUPLICATE_FLAG = int(FrameFlag.GAP_BEFORE), int(FrameFlag.DUPLICATE)
+_CONFLICT_FLAG, _CLOCK_FLAG = int(FrameFlag.CONFLICT), int(FrameFlag.CLOCK_JUMP)
+_LOST_FLAG = int(FrameFlag.LINE_LOST)
+_EVERY = -1  # in place of a subscription
+_N_SEGMENTS, _N_LADDER = int(Counters.SEGMENTS), int(Counters.LADDER_LEVELS)
+_N_CROSSED, _MS_CROSSED = int(Counters.CROSSED_STATES), int(Counters.CROSSED_MS)
+_N_DRIFT, _N_BACK = int(Counters.DRIFTED_LEVELS), int(Counters.CLOCK_BACK)
 
 
 @numba.njit(cache=True)
@@ -195,16 +91,17 @@ def replay(
     for f in range(len(frames.kind)):
         rows.reason[f] = NOT_A_BOOK_ROW
         rows.segment[f] = -1
-        if frames.flag[f] == _GAP_FLAG:
-            _break_subscription(state, segments, frames.subscription[f])
-        m = frames.market[f]
-        if m < 0:
+        kind, m = frames.kind[f], frames.market[f]
+        if frames.flag[f] != 0:
+            _accuse(frames.flag[f], frames.subscription[f], state, segments)
+        if kind == _REJECTED and m < 0:
+            _break_subscription(state, segments, frames.subscription[f], _END_REJECTED)
+        if kind == _OTHER or m < 0:
             continue
         market = state[m]
         market[_EXCHANGE] = max(market[_EXCHANGE], frames.exchange_ms[f])
-        kind = frames.kind[f]
         if kind == _REJECTED:
-            if market[_SUB] == frames.subscription[f]:
+            if frames.subscription[f] >= market[_SUB]:
                 _break(market, segments, _END_REJECTED)
             continue
         if kind == _TRADE:
@@ -225,16 +122,13 @@ def replay(
 @numba.njit(cache=True)
 def _verdict(f, m, frames, markets, rules, ladder, market, rows, segments, counters):  # type: ignore[no-untyped-def]
     # what becomes of a delta or snapshot; applies it to the ladder if it is trusted
-    flag = frames.flag[f]
-    if flag == _DUPLICATE_FLAG:
+    if frames.flag[f] & _DUPLICATE_FLAG:
         return _DUPLICATE
-    if flag == _CONFLICT_FLAG:
-        _break(market, segments, _END_CONFLICT)
-        return _CONFLICT
     sub = frames.subscription[f]
     if sub < market[_SUB]:
         return _STALE
-    if frames.kind[f] == _SNAPSHOT:
+    conflict = frames.flag[f] & _CONFLICT_FLAG
+    if frames.kind[f] == _SNAPSHOT and not conflict:
         return _take_snapshot(
             f, m, frames, markets, rules, ladder, market, rows, segments, counters
         )
@@ -244,6 +138,9 @@ def _verdict(f, m, frames, markets, rules, ladder, market, rows, segments, count
             _break(market, segments, _END_EPOCH)
         market[_SUB] = sub
         market[_STATUS] = _NO_BOOK
+    if conflict:
+        _break(market, segments, _END_CONFLICT)
+        return _CONFLICT
     status = market[_STATUS]
     if status == _NO_BOOK:
         return _BEFORE
@@ -289,6 +186,9 @@ def _take_snapshot(f, m, frames, markets, rules, ladder, market, rows, segments,
     close = markets.close_ms[m]
     if first == end and close >= 0 and max(frames.time_ms[f], market[_EXCHANGE]) >= close:
         rows.row_kind[f] = _CLOSE
+        rows.time_ms[f] = frames.time_ms[f]
+        rows.ask_bp[f] = rows.ask_second_bp[f] = 10_000
+        rows.buy_cost_micro[f] = rules.cost_size_centi * 10_000
         if market[_STATUS] == _OPEN:
             rows.segment[f] = market[_SEGMENT]
             rows.time_ms[f] = max(frames.time_ms[f], market[_TIME])
@@ -319,13 +219,14 @@ def _load(f, m, frames, markets, ladder, market):  # type: ignore[no-untyped-def
     # put a snapshot in place of the ladders; returns how many levels differ from those replayed
     base, levels, step = markets.base[m], markets.levels[m], markets.step_bp[m]
     first, end = frames.first_level[f], frames.first_level[f + 1]
-    equal = 0
+    # levels the snapshot does not mention, and those it gives another size
+    differing = market[_COUNT] + market[_COUNT + 1]
     for v in range(first, end):
         cell = base + frames.level_side[v] * levels + frames.level_price_bp[v] // step
-        if ladder[cell] == frames.level_size_centi[v]:
-            equal += 1
-    known = market[_COUNT] + market[_COUNT + 1]
-    differing = (end - first - equal) + (known - equal)
+        if ladder[cell] > 0:
+            differing -= 1
+        if ladder[cell] != frames.level_size_centi[v]:
+            differing += 1
     for side in range(2):
         start = base + side * levels
         for i in range(market[_BEST + side] + 1):
@@ -347,11 +248,13 @@ def _load(f, m, frames, markets, ladder, market):  # type: ignore[no-untyped-def
 
 @numba.njit(cache=True)
 def _record(f, m, frames, markets, rules, ladder, market, rows, counters):  # type: ignore[no-untyped-def]
-    # write the state after frame f; turns the verdict into CROSSED where a cross has lasted too long
+    # write the state after frame f; the verdict becomes CROSSED where a cross has lasted too long
     base, levels, step = markets.base[m], markets.levels[m], markets.step_bp[m]
     time_ms = max(frames.time_ms[f], market[_TIME])
-    if frames.time_ms[f] < market[_TIME] - _CLOCK_BACK_MS:
+    if frames.time_ms[f] < market[_TIME] - rules.clock_back_ms:
         counters[_N_BACK] += 1
+    if market[_CROSSED_SINCE] >= 0:
+        counters[_MS_CROSSED] += time_ms - market[_TIME]
     best_yes, best_no = market[_BEST], market[_BEST + 1]
     bid, ask = best_yes * step, 10_000 - best_no * step
     if frames.kind[f] == _TRADE:
@@ -386,10 +289,8 @@ def _record(f, m, frames, markets, rules, ladder, market, rows, counters):  # ty
 @numba.njit(cache=True)
 def _outlasts_tolerance(crossed, time_ms, rules, market, counters):  # type: ignore[no-untyped-def]
     if not crossed:
-        if market[_CROSSED_SINCE] >= 0:
-            counters[_MS_CROSSED] += time_ms - market[_CROSSED_SINCE]
-            market[_CROSSED_SINCE] = -1
-            market[_CROSSED_COUNT] = 0
+        market[_CROSSED_SINCE] = -1
+        market[_CROSSED_COUNT] = 0
         return False
     counters[_N_CROSSED] += 1
     market[_CROSSED_COUNT] += 1
@@ -475,7 +376,18 @@ def _break(market, segments, why):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _break_subscription(state, segments, subscription):  # type: ignore[no-untyped-def]
+def _accuse(flag, subscription, state, segments):  # type: ignore[no-untyped-def]
+    # what is known about the stream before the frame's own content is looked at
+    if flag & _LOST_FLAG:
+        _break_subscription(state, segments, _EVERY, _END_GAP)
+    if flag & _GAP_FLAG:
+        _break_subscription(state, segments, subscription, _END_GAP)
+    if flag & _CLOCK_FLAG:
+        _break_subscription(state, segments, subscription, _END_CLOCK)
+
+
+@numba.njit(cache=True)
+def _break_subscription(state, segments, subscription, why):  # type: ignore[no-untyped-def]
     for m in range(len(state)):
-        if state[m, _SUB] == subscription:
-            _break(state[m], segments, _END_GAP)
+        if subscription == _EVERY or state[m, _SUB] == subscription:
+            _break(state[m], segments, why)

@@ -7,8 +7,10 @@ the best NO bid. Source: Kalshi API documentation, "orderbook responses" and "su
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -19,6 +21,8 @@ from kalshi_pipeline.config import BP_PER_DOLLAR
 from kalshi_pipeline.errors import RecordingError
 
 YES, NO = 0, 1
+_WHOLE_CENT_BP = 100  # whole cents are valid in every market
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,18}(?:\.[0-9]{1,18})?", re.ASCII)
 
 # Price structures known by name, as (start_bp, end_bp, step_bp); used only where a market's
 # metadata do not carry its `price_ranges`.
@@ -48,7 +52,7 @@ class TickGrid:
     def step_bp(self) -> int:
         """Spacing of the dense ladder: the finest grid that holds every range."""
         numbers = [number for start, _, step in self.ranges for number in (start, step)]
-        return math.gcd(BP_PER_DOLLAR, *numbers)
+        return math.gcd(_WHOLE_CENT_BP, *numbers)
 
     @property
     def levels(self) -> int:
@@ -71,7 +75,7 @@ class TickGrid:
         allowed = np.zeros(BP_PER_DOLLAR + 1, dtype=np.bool_)
         for start, end, step in self.ranges:
             allowed[start : end + 1 : step] = True
-        allowed[0::100] = True  # whole cents are valid everywhere
+        allowed[0::_WHOLE_CENT_BP] = True
         allowed[0] = allowed[BP_PER_DOLLAR] = False
         return allowed
 
@@ -94,14 +98,16 @@ def grid_of_ranges(ranges: tuple[tuple[int, int, int], ...]) -> TickGrid:
     return TickGrid(ranges)
 
 
-def declared_grid(market: Mapping[str, Any]) -> TickGrid | None:
+def declared_grid(market: Mapping[str, Any], session: int | None = None) -> TickGrid | None:
     """The grid a market's metadata declares, or None where it declares nothing.
 
     Args:
         market: one object of `markets.json`: `price_ranges` wins over `price_level_structure`.
+        session: named in the error.
 
     Raises:
-        RecordingError: a `price_ranges` that is not a list of ascending, positive steps.
+        RecordingError: a `price_ranges` that is not a list of ascending ranges within 0 and 1
+            dollar with positive steps.
     """
     declared = market.get("price_ranges")
     if declared:
@@ -113,9 +119,9 @@ def declared_grid(market: Mapping[str, Any]) -> TickGrid | None:
                 )
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise _bad_ranges(market, declared) from error
-        if any(step <= 0 or end <= start for start, end, step in ranges):
-            raise _bad_ranges(market, declared)
+            raise _bad_ranges(market, session, declared) from error
+        if any(step <= 0 or not 0 <= start < end <= BP_PER_DOLLAR for start, end, step in ranges):
+            raise _bad_ranges(market, session, declared)
         return grid_of_ranges(ranges)
     named = STRUCTURES.get(str(market.get("price_level_structure")))
     return grid_of_ranges(named) if named else None
@@ -139,23 +145,22 @@ def to_scaled(text: str | float, scale: int) -> int:
     """A decimal number times a power of ten, exactly.
 
     Raises:
-        ValueError: not a finite number, or more decimals than the scale can hold.
+        ValueError: not a decimal number of at most 18 digits each side of the point (an exponent
+            is none), or more decimals than the scale can hold.
     """
-    from decimal import Decimal, InvalidOperation
-
-    try:
-        scaled = Decimal(str(text)) * scale
-        whole = int(scaled)
-    except (InvalidOperation, OverflowError, ValueError) as error:
-        raise ValueError(f"not a number: {text!r}") from error
-    if whole != scaled:
-        raise ValueError(f"does not convert exactly: {text!r}")
-    return whole
+    decimal = str(text)
+    if not _DECIMAL.fullmatch(decimal):
+        raise ValueError(f"not a decimal number: {decimal[:50]!r}")
+    scaled = Fraction(decimal) * scale
+    if scaled.denominator != 1:
+        raise ValueError(f"does not convert exactly: {decimal!r}")
+    return int(scaled)
 
 
-def _bad_ranges(market: Mapping[str, Any], declared: object) -> RecordingError:
+def _bad_ranges(market: Mapping[str, Any], session: int | None, declared: object) -> RecordingError:
     return RecordingError(
-        "a market declares price ranges that are not ascending steps",
+        "a market declares price ranges that are not ascending steps between 0 and 1 dollar",
+        session=session,
         market=str(market.get("ticker")),
         rule="price_ranges",
         value=declared,

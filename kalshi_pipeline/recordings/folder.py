@@ -1,6 +1,6 @@
-"""Recording folders: `<root>/<session_id>/{session.json, markets.json, messages*.ndjson[.gz|.zst]}`.
+"""Recording folders: `<root>/<session_id>/` with session.json, markets.json and messages.
 
-The raw capture is read, never written.
+Messages are `messages*.ndjson`, plain, `.gz` or `.zst`. The raw capture is read, never written.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from kalshi_pipeline.config import MAX_LINE_BYTES
 from kalshi_pipeline.errors import CorruptRecording, InvalidName, MissingFile, SessionNotFound
+from kalshi_pipeline.names import is_ticker
 from kalshi_pipeline.names import session_id as parse_session_id
 
 MESSAGE_FILES = ("messages*.ndjson", "messages*.ndjson.gz", "messages*.ndjson.zst")
 _READ_BYTES = 1 << 20
+_ZSTD_READ_BYTES = 1 << 12  # a block of zeros takes 4 bytes and decodes to 128 KiB
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -73,9 +75,18 @@ class Recording:
     files: tuple[Path, ...]
 
     def lines(self) -> Iterator[RawLine]:
-        """Every line in receive order, streaming."""
+        """Every line in receive order (files in the order of their names), streaming.
+
+        Raises:
+            CorruptRecording: a file cannot be read at all.
+        """
         for index, path in enumerate(self.files):
-            yield from _lines_of(index, path)
+            try:
+                yield from _lines_of(index, path)
+            except OSError as error:
+                raise CorruptRecording(
+                    f"{path.name} cannot be read: {error}", session=self.info.session
+                ) from error
 
     def fingerprint(self) -> str:
         """sha256 over the names and bytes of the folder's files: the version of the raw data."""
@@ -142,7 +153,8 @@ def open_folder(folder: Path) -> Recording:
     markets = _json(markets_path, number) if markets_path.is_file() else []
     if not isinstance(markets, list) or not all(isinstance(entry, dict) for entry in markets):
         raise CorruptRecording("markets.json is not a list of objects", session=number)
-    files = sorted(path for pattern in MESSAGE_FILES for path in folder.glob(pattern))
+    found = (path for pattern in MESSAGE_FILES for path in folder.glob(pattern))
+    files = sorted(path for path in found if path.is_file())
     if not files:
         raise MissingFile(
             "the recording has no messages*.ndjson[.gz|.zst]", session=number, value=str(folder)
@@ -168,12 +180,19 @@ def session_info(number: int, header: Mapping[str, Any]) -> SessionInfo:
     """The facts of a `session.json`.
 
     Raises:
-        CorruptRecording: an unknown kind of sequence, or an unreadable time.
+        CorruptRecording: an unknown kind of sequence, a ticker that is none, a flag that is
+            neither true nor false, or an unreadable time.
     """
-    sequence = header.get("sequence", "complete")
-    if sequence not in {"complete", "shared", "none"}:
+    sequence, tickers = header.get("sequence", "complete"), header.get("market_tickers", [])
+    if sequence not in ("complete", "shared", "none"):
         raise CorruptRecording(
             "session.json declares an unknown kind of sequence", session=number, value=sequence
+        )
+    if not isinstance(tickers, list) or not all(map(is_ticker, tickers)):
+        raise CorruptRecording(
+            "session.json's market_tickers is not a list of tickers",
+            session=number,
+            value=str(tickers)[:200],
         )
     try:
         started, ended = time_ms(header.get("started_at")), time_ms(header.get("ended_at"))
@@ -187,11 +206,20 @@ def session_info(number: int, header: Mapping[str, Any]) -> SessionInfo:
         sequence=sequence,
         started_ms=started,
         ended_ms=ended,
-        use_yes_price=bool(header.get("use_yes_price", False)),
-        tickers=tuple(map(str, header.get("market_tickers", ()))),
-        generated=bool(header.get("generated", False)),
+        use_yes_price=_flag(number, header, "use_yes_price"),
+        tickers=tuple(tickers),
+        generated=_flag(number, header, "generated"),
         declared=dict(header),
     )
+
+
+def _flag(session: int, header: Mapping[str, Any], name: str) -> bool:
+    flag = header.get(name, False)
+    if not isinstance(flag, bool):
+        raise CorruptRecording(
+            f"session.json's {name} is neither true nor false", session=session, value=flag
+        )
+    return flag
 
 
 def _json(path: Path, session: int) -> Any:
@@ -201,43 +229,68 @@ def _json(path: Path, session: int) -> Any:
         raise MissingFile(
             f"the recording has no {path.name}", session=session, value=str(path.parent)
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise CorruptRecording(
-            f"{path.name} is not JSON: {error}", session=session, value=str(path)
+            f"{path.name} is not readable JSON: {error}", session=session, value=str(path)
         ) from error
 
 
-def _open(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    if path.suffix == ".zst":
-        import zstandard
-
-        return zstandard.ZstdDecompressor().stream_reader(
-            path.open("rb"), read_across_frames=True, closefd=True
-        )
-    return path.open("rb")
-
-
 def _blocks(path: Path) -> Iterator[bytes | None]:
-    # None marks a compressed stream that breaks off
-    with _open(path) as file:
-        while True:
-            try:
-                block = file.read(_READ_BYTES)
-            except (EOFError, zlib.error, OSError):
-                yield None
-                return
-            if not block:
-                return
+    # the decompressed bytes; None marks a compressed stream that is damaged or breaks off
+    if path.suffix == ".gz":
+        return _gzip_blocks(path)
+    if path.suffix == ".zst":
+        return _zstd_blocks(path)
+    return _plain_blocks(path)
+
+
+def _plain_blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_READ_BYTES):
             yield block
+
+
+def _gzip_blocks(path: Path) -> Iterator[bytes | None]:
+    if path.stat().st_size == 0:  # gzip takes it for an empty file
+        yield None
+        return
+    with gzip.open(path, "rb") as file:
+        try:
+            # read() would throw away what it has when the stream breaks off
+            while block := file.read1(_READ_BYTES):
+                yield block
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            yield None
+
+
+def _zstd_blocks(path: Path) -> Iterator[bytes | None]:
+    # the library's stream reader takes a cut for the end: only frames that say they are over are
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor()
+    frame, is_over = decompressor.decompressobj(), False
+    with path.open("rb") as file:
+        while compressed := file.read(_ZSTD_READ_BYTES):
+            while compressed:
+                try:
+                    block = frame.decompress(compressed)
+                except zstandard.ZstdError:
+                    yield None
+                    return
+                if block:
+                    yield block
+                is_over, compressed = frame.eof, frame.unused_data
+                if is_over:
+                    frame = decompressor.decompressobj()
+    if not is_over:
+        yield None
 
 
 def _lines_of(index: int, path: Path) -> Iterator[RawLine]:
     offset, rest, skipping = 0, b"", False
     for block in _blocks(path):
         if block is None:
-            yield RawLine(index, offset, rest, truncated=True)
+            yield RawLine(index, offset, _line(offset, rest), truncated=True)
             return
         *lines, rest = (rest + block).split(b"\n")
         for text in lines:
@@ -245,13 +298,18 @@ def _lines_of(index: int, path: Path) -> Iterator[RawLine]:
                 skipping = False
             elif len(text) > MAX_LINE_BYTES:
                 yield RawLine(index, offset, None)
-            elif text.strip():
-                yield RawLine(index, offset, text.removeprefix(_BOM) if not offset else text)
+            elif line := _line(offset, text):
+                yield RawLine(index, offset, line)
             offset += len(text) + 1
         if len(rest) > MAX_LINE_BYTES:
             # forget an endless line piece by piece; it is reported once
             if not skipping:
                 yield RawLine(index, offset, None)
             offset, rest, skipping = offset + len(rest), b"", True
-    if rest.strip() and not skipping:
-        yield RawLine(index, offset, rest)
+    if not skipping and (line := _line(offset, rest)):
+        yield RawLine(index, offset, line)
+
+
+def _line(offset: int, text: bytes) -> bytes:
+    # without the white space around it, and without the mark some editors put before a file
+    return (text.removeprefix(_BOM) if offset == 0 else text).strip()

@@ -6,7 +6,7 @@ Streaming: memory stays at one batch of rows, whatever the length of the recordi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from kalshi_pipeline.recordings.messages import (
     Row,
 )
 
-INGEST_VERSION = "1"
+INGEST_VERSION = "2"
 BATCH_ROWS = 1 << 16
 # sequences and times grow slowly: stored as differences they take a byte or two
 _ENCODINGS = dict.fromkeys(
@@ -62,23 +62,17 @@ class IngestSummary:
     other_types: dict[str, int]
 
 
-class _MessageWriter:
-    """Columns in lists, a row group at a time."""
+class _TableWriter:
+    """Rows of a table, written a row group at a time."""
 
-    def __init__(self, path: Path) -> None:
-        self._writer = pq.ParquetWriter(
-            path,
-            MESSAGE_SCHEMA,
-            compression="zstd",
-            use_dictionary=_DICTIONARIES,
-            column_encoding=_ENCODINGS,
-        )
+    def __init__(self, path: Path, schema: pa.Schema, **options: Any) -> None:
+        self._schema = schema
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", **options)
         self._rows: list[tuple[Any, ...]] = []
         self.written = 0
 
-    def add(self, frame: int, epoch: int, rows: Sequence[Row], file: int, offset: int) -> None:
-        for *columns, detail in rows:
-            self._rows.append((frame, epoch, *columns, file, offset, detail))
+    def add(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        self._rows.extend(rows)
         if len(self._rows) >= BATCH_ROWS:
             self.flush()
 
@@ -86,18 +80,22 @@ class _MessageWriter:
         if self._rows:
             columns = zip(*self._rows, strict=True)
             arrays = [
-                pa.array(column, type=field.type if field.name != "market" else pa.string())
-                for column, field in zip(columns, MESSAGE_SCHEMA, strict=True)
+                _array(column, field.type)
+                for column, field in zip(columns, self._schema, strict=True)
             ]
-            market = MESSAGE_SCHEMA.get_field_index("market")
-            arrays[market] = arrays[market].dictionary_encode()
-            self._writer.write_batch(pa.record_batch(arrays, schema=MESSAGE_SCHEMA))
+            self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
         self.written += len(self._rows)
         self._rows.clear()
 
     def close(self) -> None:
         self.flush()
         self._writer.close()
+
+
+def _array(column: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(kind):
+        return pa.array(column, kind.value_type).dictionary_encode()
+    return pa.array(column, kind)
 
 
 def ingest(recording: Recording, folder: Path) -> IngestSummary:
@@ -109,34 +107,36 @@ def ingest(recording: Recording, folder: Path) -> IngestSummary:
     decoder = FrameDecoder(
         frozenset(recording.info.tickers), use_yes_price=recording.info.use_yes_price
     )
-    writer = _MessageWriter(folder / "messages.parquet")
-    quarantine: list[dict[str, Any]] = []
+    messages = _TableWriter(
+        folder / "messages.parquet",
+        MESSAGE_SCHEMA,
+        use_dictionary=_DICTIONARIES,
+        column_encoding=_ENCODINGS,
+    )
+    quarantine = _TableWriter(folder / "quarantine.parquet", QUARANTINE_SCHEMA)
     kinds: Counter[int] = Counter()
     others: Counter[str] = Counter()
     frame = -1
     for frame, line in enumerate(recording.lines()):
         epoch, rows, verdict = _decoded(decoder, line)
         if verdict is not None:
-            quarantine.append(_quarantined(frame, epoch, line, rows, verdict))
+            quarantine.add([_quarantined(frame, epoch, line, rows, verdict)])
         if rows:
             kinds[rows[0][5]] += 1
             if rows[0][5] == MessageKind.CONTROL:
                 others[rows[0][9] or "?"] += 1
-            writer.add(frame, epoch, rows, line.file, line.offset)
-    writer.close()
-    pq.write_table(
-        pa.Table.from_pylist(quarantine, schema=QUARANTINE_SCHEMA),
-        folder / "quarantine.parquet",
-        compression="zstd",
-    )
+            place = (line.file, line.offset)
+            messages.add((frame, epoch, *columns, *place, detail) for *columns, detail in rows)
+    messages.close()
+    quarantine.close()
     return IngestSummary(
         frames=frame + 1,
-        rows=writer.written,
+        rows=messages.written,
         deltas=kinds[MessageKind.DELTA],
         snapshots=kinds[MessageKind.SNAPSHOT],
         trades=kinds[MessageKind.TRADE],
         tickers=kinds[MessageKind.TICKER],
-        rejected=len(quarantine),
+        rejected=quarantine.written,
         other_types=dict(sorted(others.items())),
     )
 
@@ -151,17 +151,11 @@ def _decoded(decoder: FrameDecoder, line: RawLine) -> tuple[int, list[Row], Reje
 
 def _quarantined(
     frame: int, epoch: int, line: RawLine, rows: list[Row], verdict: Rejected
-) -> dict[str, Any]:
+) -> tuple[Any, ...]:
+    # in the order of QUARANTINE_SCHEMA
     sid, seq, recv_ms = rows[0][:3] if rows else (None, None, None)
-    return {
-        "market": verdict.market,
-        "epoch": epoch if epoch >= 0 else None,
-        "sid": sid,
-        "seq": seq,
-        "recv_ms": recv_ms,
-        "frame": frame,
-        "file": line.file,
-        "offset": line.offset,
-        "reason": label(verdict.reason),
-        "value": None if verdict.value is None else str(verdict.value)[:200],
-    }
+    value = None if verdict.value is None else str(verdict.value)[:200]
+    return (
+        verdict.market, epoch if epoch >= 0 else None, sid, seq, recv_ms,
+        frame, line.file, line.offset, label(verdict.reason), value,
+    )  # fmt: skip

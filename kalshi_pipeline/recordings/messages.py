@@ -1,14 +1,12 @@
 """One frame of a recording -> rows of the message table, or a reason why not.
 
-Both generations of Kalshi's wire format are understood: decimal strings (`*_dollars_fp`,
-`price_dollars`, `delta_fp`; since 12 March 2026) and whole cents with integer counts before.
-Source: Kalshi API documentation, "orderbook updates", "public trades", "market ticker".
+Both generations of Kalshi's wire format (`wire.py`) give the same rows.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import TypeGuard
 
 import msgspec
 import pyarrow as pa
@@ -17,10 +15,19 @@ from kalshi_pipeline.config import BP_PER_DOLLAR, CENTI_PER_CONTRACT, MAX_SIZE_C
 from kalshi_pipeline.market.integrity import Reason
 from kalshi_pipeline.market.prices import NO, YES, mirror_bp, to_scaled
 from kalshi_pipeline.names import is_ticker
+from kalshi_pipeline.recordings.wire import (
+    UNREADABLE,
+    DeltaFrame,
+    Number,
+    SnapshotFrame,
+    TickerFrame,
+    TradeFrame,
+    decode_any_line,
+    decode_any_message,
+    decode_line,
+)
 
-MESSAGES_VERSION = "1"
-
-Number = str | int | float
+MESSAGES_VERSION = "2"
 
 
 class MessageKind(IntEnum):
@@ -56,92 +63,6 @@ MESSAGE_SCHEMA = pa.schema(
 )
 
 
-class _Snapshot(msgspec.Struct):
-    market_ticker: str
-    yes_dollars_fp: list[tuple[Number, Number]] | None = None
-    no_dollars_fp: list[tuple[Number, Number]] | None = None
-    yes_dollars: list[tuple[Number, Number]] | None = None
-    no_dollars: list[tuple[Number, Number]] | None = None
-    yes: list[tuple[Number, Number]] | None = None
-    no: list[tuple[Number, Number]] | None = None
-
-
-class _Delta(msgspec.Struct):
-    market_ticker: str
-    side: str
-    price_dollars: Number | None = None
-    price: Number | None = None
-    delta_fp: Number | None = None
-    delta: Number | None = None
-    ts_ms: int | None = None
-
-
-class _Trade(msgspec.Struct):
-    market_ticker: str
-    yes_price_dollars: Number | None = None
-    yes_price: Number | None = None
-    count_fp: Number | None = None
-    count: Number | None = None
-    taker_outcome_side: str | None = None
-    taker_side: str | None = None
-    is_block_trade: bool = False
-    ts_ms: int | None = None
-    ts: Number | None = None
-
-
-class _Ticker(msgspec.Struct):
-    market_ticker: str
-    price_dollars: Number | None = None
-    volume_fp: Number | None = None
-    ts_ms: int | None = None
-
-
-class SnapshotFrame(msgspec.Struct, tag_field="type", tag="orderbook_snapshot"):
-    """A whole book."""
-
-    sid: int
-    msg: _Snapshot
-    seq: int | None = None
-
-
-class DeltaFrame(msgspec.Struct, tag_field="type", tag="orderbook_delta"):
-    """A change of one level of one bid ladder."""
-
-    sid: int
-    msg: _Delta
-    seq: int | None = None
-
-
-class TradeFrame(msgspec.Struct, tag_field="type", tag="trade"):
-    """A public trade."""
-
-    msg: _Trade
-    sid: int | None = None
-    seq: int | None = None
-
-
-class TickerFrame(msgspec.Struct, tag_field="type", tag="ticker"):
-    """A market's summary; `volume_fp` counts traded contracts."""
-
-    msg: _Ticker
-    sid: int | None = None
-    seq: int | None = None
-
-
-class Line(msgspec.Struct):
-    """One line of a recording."""
-
-    recv_ms: int
-    conn: int
-    event: SnapshotFrame | DeltaFrame | TradeFrame | TickerFrame
-
-
-class _AnyLine(msgspec.Struct):
-    recv_ms: int
-    conn: int
-    event: dict[str, Any]
-
-
 class Rejected(Exception):
     """A frame that cannot be trusted: why, and the value that shows it."""
 
@@ -164,10 +85,11 @@ class _ExactNumbers(dict[Number, int]):
         return converted
 
 
-_DECODE = msgspec.json.Decoder(Line, strict=True).decode
-_DECODE_ANY = msgspec.json.Decoder(_AnyLine).decode
 _SIDES = {"yes": YES, "no": NO}
 _BOOK_TYPES = frozenset({"orderbook_snapshot", "orderbook_delta"})
+_FRAME_TYPES = _BOOK_TYPES | {"trade", "ticker"}
+_LONGEST_NAME = 100
+_MAX_VOLUME_CENTI = 1_000 * MAX_SIZE_CENTI
 _dollars = _ExactNumbers(BP_PER_DOLLAR)
 _cents = _ExactNumbers(BP_PER_DOLLAR // 100)
 _contracts = _ExactNumbers(CENTI_PER_CONTRACT)
@@ -210,10 +132,10 @@ class FrameDecoder:
             not even the connection could be read (connection -1).
         """
         try:
-            line = _DECODE(text)
+            line = decode_line(text)
         except msgspec.ValidationError:
             return self._decode_odd(text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             return -1, [], Rejected(Reason.CORRUPT_LINE, str(error))
         event = line.event
         try:
@@ -225,16 +147,20 @@ class FrameDecoder:
                 return line.conn, [self._trade(line.recv_ms, event)], None
             return line.conn, [self._ticker(line.recv_ms, event)], None
         except Rejected as verdict:
-            market = event.msg.market_ticker
-            known = market if self._is_known(market) else None
-            verdict.market = market
-            kind = (
-                MessageKind.REJECTED
-                if isinstance(event, DeltaFrame | SnapshotFrame)
-                else MessageKind.CONTROL
-            )
-            row = _row(event.sid, event.seq, line.recv_ms, None, known, kind)
+            ticker, name = event.msg.market_ticker, str(event.__struct_config__.tag)
+            verdict.market = ticker if is_ticker(ticker) else None
+            row = self._set_aside(name, event.sid, event.seq, line.recv_ms, ticker)
             return line.conn, [row], verdict
+
+    def _set_aside(
+        self, name: str, sid: int | None, seq: int | None, recv_ms: int, ticker: object
+    ) -> Row:
+        # a book frame that is not trusted breaks its market's book, or every book of the
+        # subscription where the market cannot be read; one of a foreign market breaks none
+        if name in _BOOK_TYPES and (self._is_known(ticker) or not isinstance(ticker, str)):
+            market = ticker if isinstance(ticker, str) else None
+            return _row(sid, seq, recv_ms, None, market, MessageKind.REJECTED)
+        return _row(sid, seq, recv_ms, None, None, MessageKind.CONTROL, name)
 
     def _delta(self, recv_ms: int, event: DeltaFrame) -> Row:
         msg = event.msg
@@ -243,9 +169,7 @@ class FrameDecoder:
         if side is None:
             raise Rejected(Reason.SIDE_INVALID, msg.side)
         price = self._price(side, msg.price_dollars, msg.price)
-        change = _size(msg.delta_fp if msg.delta_fp is not None else msg.delta)
-        if abs(change) > MAX_SIZE_CENTI:
-            raise Rejected(Reason.SIZE_INVALID, change)
+        change = _size(msg.delta_fp if msg.delta_fp is not None else msg.delta, -MAX_SIZE_CENTI)
         return (
             event.sid, event.seq, recv_ms, msg.ts_ms, msg.market_ticker,
             MessageKind.DELTA, side, price, change, None,
@@ -265,12 +189,14 @@ class FrameDecoder:
             (NO, msg.no_dollars_fp if msg.no_dollars_fp is not None else msg.no_dollars, msg.no),
         )
         for side, dollars, cents in ladders:
+            seen = set()
             for price, size in (dollars if dollars is not None else cents) or ():
                 in_dollars = price if dollars is not None else None
                 level_bp = self._price(side, in_dollars, price)
-                size_centi = _size(size)
-                if not 0 < size_centi <= MAX_SIZE_CENTI:
-                    raise Rejected(Reason.SIZE_INVALID, size)
+                size_centi = _size(size, 1)
+                if level_bp in seen:
+                    raise Rejected(Reason.SIZE_INVALID, f"level {price} is given twice")
+                seen.add(level_bp)
                 rows.append(
                     (event.sid, event.seq, recv_ms, None, msg.market_ticker,
                      MessageKind.LEVEL, side, level_bp, size_centi, None)
@@ -286,9 +212,9 @@ class FrameDecoder:
             )
         side = _SIDES.get(msg.taker_outcome_side or msg.taker_side or "")
         if side is None:
-            raise Rejected(Reason.SIDE_INVALID, msg.taker_side)
+            raise Rejected(Reason.SIDE_INVALID, msg.taker_outcome_side or msg.taker_side)
         price = _price_bp(msg.yes_price_dollars, msg.yes_price)
-        size = _size(msg.count_fp if msg.count_fp is not None else msg.count)
+        size = _size(msg.count_fp if msg.count_fp is not None else msg.count, 1)
         return (
             event.sid, event.seq, recv_ms, msg.ts_ms, msg.market_ticker,
             MessageKind.TRADE, side, price, size, None,
@@ -301,7 +227,9 @@ class FrameDecoder:
                 event.sid, event.seq, recv_ms, msg.ts_ms, None, MessageKind.CONTROL, "ticker"
             )
         price = None if msg.price_dollars is None else _number(_dollars, msg.price_dollars)
-        volume = None if msg.volume_fp is None else _size(msg.volume_fp)
+        if price is not None and not 0 <= price <= BP_PER_DOLLAR:  # 0: never traded
+            raise Rejected(Reason.PRICE_OUT_OF_RANGE, msg.price_dollars)
+        volume = None if msg.volume_fp is None else _size(msg.volume_fp, 0, _MAX_VOLUME_CENTI)
         return (
             event.sid, event.seq, recv_ms, msg.ts_ms, msg.market_ticker,
             MessageKind.TICKER, None, price, volume, None,
@@ -310,31 +238,34 @@ class FrameDecoder:
     def _decode_odd(self, text: bytes) -> tuple[int, list[Row], Rejected | None]:
         # frames of no fixed form (control, lifecycle), or book frames that lack a field
         try:
-            line = _DECODE_ANY(text)
-        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+            text.decode()  # a field that is not looked into is not checked otherwise
+            line = decode_any_line(text)
+        except UNREADABLE as error:
             return -1, [], Rejected(Reason.CORRUPT_LINE, str(error))
         event = line.event
-        kind_name = str(event.get("type"))
-        sid, seq = _integer(event.get("sid")), _integer(event.get("seq"))
-        msg = event.get("msg")
-        ticker = msg.get("market_ticker") if isinstance(msg, dict) else None
-        market = ticker if self._is_known(ticker) else None
-        if kind_name in _BOOK_TYPES:
-            row = _row(sid, seq, line.recv_ms, None, market, MessageKind.REJECTED)
-            return line.conn, [row], Rejected(Reason.MISSING_FIELD, kind_name, ticker)
-        if kind_name.startswith("market_lifecycle"):
-            detail = msgspec.json.encode(msg).decode()
+        name = str(event.type)[:_LONGEST_NAME]
+        sid, seq = _integer(event.sid, 1 << 31), _integer(event.seq, 1 << 62)
+        ticker = _ticker_of(event.msg)
+        if name in _FRAME_TYPES:
+            row = self._set_aside(name, sid, seq, line.recv_ms, ticker)
+            known = ticker if is_ticker(ticker) else None
+            return line.conn, [row], Rejected(Reason.MISSING_FIELD, name, known)
+        if name.startswith("market_lifecycle"):
+            market = ticker if self._is_known(ticker) else None
+            detail = bytes(event.msg).decode()
             row = _row(sid, seq, line.recv_ms, None, market, MessageKind.LIFECYCLE, detail)
         else:
-            row = _row(sid, seq, line.recv_ms, None, None, MessageKind.CONTROL, kind_name)
+            row = _row(sid, seq, line.recv_ms, None, None, MessageKind.CONTROL, name)
         return line.conn, [row], None
 
     def _price(self, side: int, dollars: Number | None, cents: Number | None) -> int:
         price = _price_bp(dollars, cents)
         return mirror_bp(price) if self._use_yes_price and side == NO else price
 
-    def _is_known(self, ticker: object) -> bool:
-        return ticker in self._markets if self._markets else is_ticker(ticker)
+    def _is_known(self, ticker: object) -> TypeGuard[str]:
+        if self._markets:
+            return isinstance(ticker, str) and ticker in self._markets
+        return is_ticker(ticker)
 
     def _require_known(self, ticker: str) -> None:
         if not self._is_known(ticker):
@@ -365,13 +296,16 @@ def _price_bp(dollars: Number | None, cents: Number | None) -> int:
     return price
 
 
-def _size(text: Number | None) -> int:
+def _size(text: Number | None, least: int, most: int = MAX_SIZE_CENTI) -> int:
     if text is None:
         raise Rejected(Reason.MISSING_FIELD, "size")
     try:
-        return _contracts[text]
+        size = _contracts[text]
     except ValueError:
         raise Rejected(Reason.SIZE_INVALID, text) from None
+    if not least <= size <= most:
+        raise Rejected(Reason.SIZE_INVALID, text)
+    return size
 
 
 def _number(numbers: _ExactNumbers, text: Number) -> int:
@@ -381,5 +315,14 @@ def _number(numbers: _ExactNumbers, text: Number) -> int:
         raise Rejected(Reason.NOT_A_NUMBER, text) from None
 
 
-def _integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _integer(value: object, end: int) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < end:
+        return None
+    return value
+
+
+def _ticker_of(msg: msgspec.Raw) -> object:
+    try:
+        return decode_any_message(msg).market_ticker
+    except UNREADABLE:
+        return None

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from kalshi_pipeline.market.orderbook import FrameFlag, FrameKind, Frames
+from kalshi_pipeline.market.replay_tables import FrameFlag, FrameKind, Frames
 from kalshi_pipeline.recordings.folder import SessionInfo
 from kalshi_pipeline.recordings.messages import MessageKind
 
@@ -24,6 +25,7 @@ _KINDS = {
     MessageKind.SNAPSHOT: FrameKind.SNAPSHOT,
     MessageKind.DELTA: FrameKind.DELTA,
     MessageKind.TRADE: FrameKind.TRADE,
+    MessageKind.REJECTED: FrameKind.REJECTED,
 }
 
 
@@ -64,18 +66,25 @@ class SessionFrames:
         return np.take(np.array([100, 10, 1]), finest)
 
 
-def frames_of(messages: pa.Table, info: SessionInfo) -> SessionFrames:
-    """Order the frames of a session and flag gaps, duplicates and conflicts.
+def frames_of(
+    messages: pa.Table, rejected: pa.Table, info: SessionInfo, clock_jump_ms: int
+) -> SessionFrames:
+    """Order the frames of a session and flag gaps, duplicates, conflicts, losses and clock jumps.
 
     Args:
         messages: message table, in order of receipt.
+        rejected: what decoding put into quarantine; a line whose connection could not be read has
+            no row among the messages.
         info: `sequence` decides whether a hole in a counter is a loss.
+        clock_jump_ms: a receive clock that jumps further between two frames of a subscription
+            cannot be trusted.
     """
     column = _columns(messages)
     heads = np.flatnonzero(column["kind"] != MessageKind.LEVEL)
     first_row = np.append(heads, len(column["kind"]))
     head = {name: values[heads] for name, values in column.items()}
     subscription = _subscriptions(head["epoch"], head["sid"])
+    lost_before = _lost_before(head, rejected, info)
     order = _replay_order(subscription, head["seq"])
     head = {name: values[order] for name, values in head.items()}
     subscription = subscription[order]
@@ -84,11 +93,14 @@ def frames_of(messages: pa.Table, info: SessionInfo) -> SessionFrames:
     level_rows = _ranges(first_row[:-1][order] + 1, levels)
     level = {name: column[name][level_rows] for name in ("side", "price_bp", "size_centi")}
     flag, gaps, lost = _sequence_flags(subscription, head, first_level, level, info)
-    kind = np.full(len(order), FrameKind.REJECTED, dtype=np.uint8)
+    flag[lost_before] |= np.uint8(FrameFlag.LINE_LOST)
+    flag[_clock_jumps(subscription, head["recv_ms"], clock_jump_ms)] |= np.uint8(
+        FrameFlag.CLOCK_JUMP
+    )
+    kind = np.full(len(order), FrameKind.OTHER, dtype=np.uint8)
     for message_kind, frame_kind in _KINDS.items():
         kind[head["kind"] == message_kind] = frame_kind
-    concerned = np.isin(head["kind"], [*_KINDS, MessageKind.REJECTED])
-    tickers, market = _market_codes(messages, head["market"], concerned)
+    tickers, market = _market_codes(messages, head["market"], kind != FrameKind.OTHER)
     frames = Frames(
         kind, flag, market, subscription, head["recv_ms"], head["exchange_ms"],
         head["side"], head["price_bp"], head["size_centi"],
@@ -162,8 +174,30 @@ def _replay_order(subscription: NDArray[np.int32], seq: NDArray[np.int64]) -> ND
 def _ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
     # start_0, start_0 + 1, ... for each run
     ends = np.cumsum(counts)
-    positions: NDArray[np.int64] = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)
+    total = int(ends[-1]) if len(ends) else 0
+    positions: NDArray[np.int64] = np.arange(total) + np.repeat(starts - (ends - counts), counts)
     return positions
+
+
+def _lost_before(head: Columns, rejected: pa.Table, info: SessionInfo) -> NDArray[np.int64]:
+    # places of the frames (in order of receipt) before which a line was lost that no counter
+    # misses: a complete counter tells whether it was a book's, and polls replace what they lost
+    if info.sequence != "shared":
+        return np.zeros(0, dtype=np.int64)
+    unread = rejected["frame"].filter(pc.is_null(rejected["epoch"])).to_numpy()
+    without_sid = head["frame"][(head["kind"] == MessageKind.REJECTED) & (head["sid"] < 0)]
+    lost = np.concatenate([unread, without_sid + 1])
+    places: NDArray[np.int64] = np.searchsorted(head["frame"], lost)
+    return places[places < len(head["frame"])]
+
+
+def _clock_jumps(
+    subscription: NDArray[np.int32], recv_ms: NDArray[np.int64], furthest_ms: int
+) -> NDArray[np.int64]:
+    grouped = np.argsort(subscription, kind="stable")
+    far = np.abs(np.diff(recv_ms[grouped])) > furthest_ms
+    jumps: NDArray[np.int64] = grouped[1:][far & (np.diff(subscription[grouped]) == 0)]
+    return jumps
 
 
 def _sequence_flags(
@@ -181,14 +215,15 @@ def _sequence_flags(
     step = np.diff(head["seq"][grouped])
     same = np.diff(subscription[grouped]) == 0
     gaps = np.flatnonzero(same & (step > 1)) if info.sequence == "complete" else np.zeros(0, int)
-    flag[grouped[gaps + 1]] = FrameFlag.GAP_BEFORE
+    flag[grouped[gaps + 1]] |= np.uint8(FrameFlag.GAP_BEFORE)
     lost = int((step[gaps] - 1).sum())
-    for repeat in np.flatnonzero(same & (step == 0)):
-        before, after = int(grouped[repeat]), int(grouped[repeat + 1])
-        if _equal_content(before, after, head, first_level, level):
-            flag[after] = FrameFlag.DUPLICATE
+    repeats = np.flatnonzero(same & (step == 0))
+    for run in np.split(repeats, np.flatnonzero(np.diff(repeats) > 1) + 1) if len(repeats) else ():
+        first, *others = (int(f) for f in grouped[run[0] : run[-1] + 2])
+        if all(_equal_content(first, other, head, first_level, level) for other in others):
+            flag[others] |= np.uint8(FrameFlag.DUPLICATE)
         else:
-            flag[before] = flag[after] = FrameFlag.CONFLICT
+            flag[[first, *others]] |= np.uint8(FrameFlag.CONFLICT)
     return flag, len(gaps), lost
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.market.orderbook import RowKind
+from kalshi_pipeline.market.replay_tables import RowKind
 
 __all__ = ["Episode", "RowKind", "Tape", "Universe"]
 

@@ -17,8 +17,8 @@ from kalshi_pipeline.books import Market
 from kalshi_pipeline.feature_table import TENSOR_WIDTH
 from kalshi_pipeline.features import Tensors
 from kalshi_pipeline.market.fees import schedule_for
-from kalshi_pipeline.market.orderbook import RowKind
 from kalshi_pipeline.market.prices import TickGrid
+from kalshi_pipeline.market.replay_tables import RowKind
 from kalshi_pipeline.trading.tape import Episode, Tape, Universe
 
 ROW_COLUMNS = (
