@@ -25,9 +25,9 @@ def books(
 ) -> dg.MaterializeResult[Any]:
     """The order book of every market after every message, cut into trusted segments.
 
-    A message that breaks a rule goes to quarantine with its reason; rows in = applied + quarantined
-    + before the first snapshot, exactly. Beside it: the segments, full ladders to rebuild any book,
-    and the session's measured quality.
+    A message that breaks a rule goes to quarantine with its reason. Every row that came in was
+    applied, is in quarantine, or precedes the first snapshot: the sum is exact. Beside the books:
+    their segments, full ladders to rebuild any book, and the session's measured quality.
     """
     generation = stages.build_session_books(warehouse.open(), int(context.partition_key))
     segments = pq.read_table(generation.path("segments.parquet")).to_pylist()

@@ -1,5 +1,6 @@
 """Sessions -> checkpoints: one asset a phase of each training plan."""
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -7,10 +8,11 @@ import dagster as dg
 from kalshi_pipeline import plan_stages
 from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.feature_tensors import feature_tensors
-from kalshi_pipeline.assets.published import published
+from kalshi_pipeline.assets.published import DESCRIBED_ROWS, published, table_metadata
 from kalshi_pipeline.assets.suitable_markets import suitable_markets
 from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.resources.warehouse import WarehouseResource
+from kalshi_pipeline.storage.publish import Generation
 
 if TYPE_CHECKING:
     from kalshi_pipeline.learning.records import TrainingProgress
@@ -52,9 +54,27 @@ def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
         generation = plan_stages.train_phase(
             warehouse.open(), plan, phase, _reporter(context, LOG_EVERY_STEPS)
         )
-        return published(generation, context)
+        return published(generation, context, course_of_training=_course(generation))
 
     return checkpoint
+
+
+def _course(generation: Generation) -> dg.TableMetadataValue:
+    records = json.loads(generation.path("exports/training.json").read_bytes())
+    shown = records[:: max(1, len(records) // DESCRIBED_ROWS)]
+    return table_metadata(
+        [
+            {
+                "timesteps": record["timesteps"],
+                "dollars an episode": record["diagnostics"]["pnl_mean"],
+                "entropy": record["entropy"],
+                "hold share": record["diagnostics"]["action_shares"][0],
+                "explained variance": record["explained_variance"],
+                "steps a second": round(record["steps_per_second"]),
+            }
+            for record in shown
+        ]
+    )
 
 
 def _reporter(context: dg.AssetExecutionContext, every: int) -> Any:

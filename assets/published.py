@@ -51,19 +51,26 @@ def parquet_facts(generation: Generation, name: str) -> dict[str, Any]:
 
 def column_schema(schema: pa.Schema) -> dg.TableSchema:
     """An Arrow schema as Dagster shows it."""
-    return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
+    kinds = {
+        field.name: field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        for field in schema
+    }
+    return dg.TableSchema([dg.TableColumn(name, str(kind)) for name, kind in kinds.items()])
 
 
 def table_metadata(rows: list[Mapping[str, Any]]) -> dg.TableMetadataValue:
     """The first rows of a table, as a table."""
-    shown = [
-        {key: value if value is not None else "" for key, value in row.items()}
-        for row in rows[:DESCRIBED_ROWS]
-    ]
+    shown = [{key: _shown(value) for key, value in row.items()} for row in rows[:DESCRIBED_ROWS]]
     columns = [dg.TableColumn(name, _kind(shown, name)) for name in (shown[0] if shown else ())]
     return dg.MetadataValue.table(
         [dg.TableRecord(row) for row in shown], schema=dg.TableSchema(columns)
     )
+
+
+def _shown(value: Any) -> Any:
+    if value is None:
+        return ""
+    return round(value, 3) if isinstance(value, float) else value
 
 
 def _kind(rows: list[dict[str, Any]], name: str) -> str:

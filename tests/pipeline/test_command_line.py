@@ -53,11 +53,26 @@ def test_the_quick_plan_runs_from_nothing_to_a_verdict(pipeline_home):
 @pytest.mark.usefixtures("pipeline_home")
 def test_analyze_gives_every_promised_figure():
     facts = json.loads(kalshi("sessions", "analyze", "901", "--json").stdout)
-    promised = (
-        "session_id frames deltas snapshots trades rows_in applied quarantined before_snapshot "
-        "epochs segments gaps negative_sizes crossed_states markets suitable_markets duration_s "
-        "quality_score"
-    ).split()
+    promised = [
+        "session_id",
+        "frames",
+        "deltas",
+        "snapshots",
+        "trades",
+        "rows_in",
+        "applied",
+        "quarantined",
+        "before_snapshot",
+        "epochs",
+        "segments",
+        "gaps",
+        "negative_sizes",
+        "crossed_states",
+        "markets",
+        "suitable_markets",
+        "duration_s",
+        "quality_score",
+    ]
     assert set(promised) <= set(facts)
     accounted = facts["applied"] + sum(facts["quarantined"].values()) + facts["before_snapshot"]
     assert facts["rows_in"] == accounted
