@@ -64,11 +64,12 @@ def build_universe(
 
     Args:
         sessions: in the order their episodes shall have.
-        min_steps: shortest segment that becomes an episode.
+        min_steps: shortest segment that becomes an episode; two is the least there can be.
 
     Returns:
         The universe, and every market that gives no episode.
     """
+    min_steps = max(min_steps, 2)
     tape = _TapeBuilder()
     excluded: list[Exclusion] = []
     for data in sessions:

@@ -22,10 +22,11 @@ from kalshi_pipeline.recordings.messages import MessageKind
 from tests.sessions import Replayed, replayed, tensors_of
 
 MOMENTS = 50
+PEEKING = COLUMN["update_rate_10s"]  # differs from step to step, as a mid at rest does not
 Build = Callable[[Books], Tensors]
 Step = tuple[str, int]  # market, frame after which the agent acts
 
-SESSIONS = ["901", "131", "102"]
+SESSIONS = ["901", "131", pytest.param("102", marks=pytest.mark.slow)]
 
 
 def build(books: Books) -> Tensors:
@@ -33,12 +34,12 @@ def build(books: Books) -> Tensors:
 
 
 def peek(books: Books) -> Tensors:
-    """The canary: `mid` is that of the next step of the same segment."""
+    """The canary: one feature is that of the next step of the same segment."""
     tensors = build(books)
     features = tensors.features.copy()
     for segment in tensors.index.to_pylist():
-        mid = features[segment["first_step"] : segment["end_step"], COLUMN["mid"]]
-        mid[:-1] = mid[1:].copy()
+        own = features[segment["first_step"] : segment["end_step"], PEEKING]
+        own[:-1] = own[1:].copy()
     return replace(tensors, features=features)
 
 
@@ -122,7 +123,7 @@ def test_features_up_to_a_moment_do_not_depend_on_what_comes_after(session, alte
 
 @pytest.mark.parametrize("alter", [prefix, scrambled])
 def test_a_feature_that_peeks_one_step_ahead_is_found(session, alter):
-    assert leaks(session, alter, peek) > MOMENTS // 4
+    assert leaks(session, alter, peek) > MOMENTS // 2
 
 
 def test_a_cut_recording_has_no_other_steps_than_the_whole_one(session):
