@@ -6,8 +6,8 @@ from kalshi_pipeline.config import TradingConfig
 from kalshi_pipeline.feature_table import COLUMN
 from kalshi_pipeline.trading.actions import BUY, SELL, Action
 from kalshi_pipeline.trading.portfolio import Account, Order
-from tests.tapes import book, delta, snapshot, trade, universe_from_messages
-from tests.trading.play import column, play, summary_of
+from tests.tapes import FEES_PER_FILL, book, delta, snapshot, trade, universe_from_messages
+from tests.trading.play import available, column, play, summary_of
 
 A = Action
 FREE = TradingConfig(latency_ms=0, fees=False)
@@ -189,6 +189,53 @@ def test_resting_orders_reserve_their_whole_cost():
     free = FREE.cash_start_micro - 100 * 4_000 - 100 * 5_600
     expected = free / FREE.cash_start_micro
     assert fast.observation[0, COLUMN["available_cash"]] == pytest.approx(expected, abs=1e-7)
+
+
+def short_then_buying_twice(*, waiting_sell):
+    """A short closed by its resting buy while another buy, priced as closing, is on its way."""
+    rows = [
+        book(0, (4_000, 900), (4_400, 900)),
+        book(1, (4_000, 900), (4_400, 900)),
+        book(2, (6_000, 900), (7_000, 900)),
+        book(3, (6_000, 900), (7_000, 900)),
+        book(4, (6_800, 900), (6_900, 900)),
+        trade(5, 6_850, 1),
+        trade(6, 6_700, 900),
+        trade(7, 6_850, 1),
+    ]
+    cash = 600_000 + (300_000 if waiting_sell else 0)
+    config = TradingConfig(latency_ms=0, fees=False, cash_start_micro=cash)
+    wait = A.SELL_PASSIVE if waiting_sell else A.HOLD
+    universe = universe_from_messages([rows])
+    actions = [A.SELL_BEST, A.HOLD, wait, A.HOLD, A.BUY_PASSIVE, A.BUY_BEST]
+    return play(universe, actions, config)
+
+
+@pytest.mark.parametrize("waiting_sell", [False, True])
+def test_a_fill_is_cut_to_what_cash_can_carry(waiting_sell):
+    fast = short_then_buying_twice(waiting_sell=waiting_sell)
+    if waiting_sell:  # 62 cents are left at 0; each contract bought frees the sell's 30
+        assert column(fast, Account.POSITION) == 82
+        assert available(fast) == 620_000 - 82 * 6_900 - 18 * 3_000
+        assert resting(fast, SELL) == 7_000
+    else:  # 32 cents are left at 0
+        assert column(fast, Account.POSITION) == 46
+        assert available(fast) == 320_000 - 46 * 6_900
+    assert column(fast, Account.CANCELS) == 1
+
+
+def test_a_resting_order_is_cancelled_when_cash_no_longer_carries_it():
+    # post May 2026 a fill of 0.01 contract pays rounding too: more than was reserved for its share
+    rows = [book(0, (5_100, 900), (5_500, 900)), trade(1, 5_300, 1), trade(2, 5_000, 1)]
+    universe = universe_from_messages([[*rows, trade(3, 5_300, 1)]], fee_schedule=FEES_PER_FILL)
+    config = TradingConfig(latency_ms=0, cash_start_micro=510_000 + 4_400 + 10_000)
+    fast = play(universe, [A.BUY_PASSIVE], config)
+    assert (resting(fast, BUY), available(fast)) == (5_100, 0)
+    fast = play(universe, [A.BUY_PASSIVE, A.HOLD], config)
+    assert column(fast, Account.POSITION) == 1
+    assert column(fast, Account.FEES) == 10_000 - 5_100
+    assert (resting(fast, BUY), column(fast, Account.CANCELS)) == (0, 1)
+    assert available(fast) == 514_400
 
 
 def test_queue_ahead_starts_as_the_displayed_size_and_only_shrinks():
