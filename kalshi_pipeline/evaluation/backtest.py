@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from kalshi_pipeline.config import EvaluationConfig, TradingConfig
 from kalshi_pipeline.evaluation.ledger import ACTION_COLUMNS, LEDGER_SCHEMA, SUMMARY_COLUMNS
@@ -53,20 +54,24 @@ def backtest(
     active = np.ones(lanes, dtype=np.bool_)
     actions = np.zeros(lanes, dtype=np.int64)
     rows: dict[int, dict[str, Any]] = {}
-    while active.any():
-        running = np.flatnonzero(active)
-        actions[running] = policy.act(simulator.observation[running], simulator.mask[running], rng)
-        simulator.step(actions)
-        done = running[(simulator.terminated | simulator.truncated)[running]]
-        for lane in done:
-            job = int(job_of_lane[lane])
-            rows[job] = _row(universe, policy, simulator.summary(int(lane)), int(jobs[job, 1]))
-        refill = done[: len(jobs) - waiting]
-        if len(refill):
-            job_of_lane[refill] = np.arange(waiting, waiting + len(refill))
-            simulator.reset(refill, jobs[job_of_lane[refill], 0])
-            waiting += len(refill)
-        active[done[len(refill) :]] = False
+    # more threads are no faster at these sizes and stall when a core is taken
+    with threadpool_limits(1, "blas"):
+        while active.any():
+            running = np.flatnonzero(active)
+            actions[running] = policy.act(
+                simulator.observation[running], simulator.mask[running], rng
+            )
+            simulator.step(actions)
+            done = running[(simulator.terminated | simulator.truncated)[running]]
+            for lane in done:
+                job = int(job_of_lane[lane])
+                rows[job] = _row(universe, policy, simulator.summary(int(lane)), int(jobs[job, 1]))
+            refill = done[: len(jobs) - waiting]
+            if len(refill):
+                job_of_lane[refill] = np.arange(waiting, waiting + len(refill))
+                simulator.reset(refill, jobs[job_of_lane[refill], 0])
+                waiting += len(refill)
+            active[done[len(refill) :]] = False
     order = np.lexsort((jobs[:, 1], jobs[:, 0]))
     return _table(rows[int(job)] for job in order)
 
