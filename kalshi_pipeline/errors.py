@@ -9,8 +9,7 @@ KalshiPipelineError
 ├── StorageError              the warehouse
 │   ├── NotPublished          nothing has been published under this name yet
 │   ├── CorruptFile           bytes on disk differ from their manifest, or are not what they claim
-│   ├── DiskFull              no room for what is to be published
-│   └── LimitExceeded         refused because it is larger than the declared bound
+│   └── DiskFull              no room for what is to be published
 ├── PlanError                 a training plan that contradicts itself
 ├── TrainingError
 │   ├── NoSuitableMarket      nothing to train on
@@ -87,10 +86,6 @@ class CorruptFile(StorageError):
 
 class DiskFull(StorageError):
     """No room for what is to be published; what was published before is untouched."""
-
-
-class LimitExceeded(StorageError):
-    """Refused because it is larger than the declared bound."""
 
 
 class PlanError(KalshiPipelineError):

@@ -7,7 +7,8 @@ import pytest
 from tests.architecture.source import PACKAGES, imports, modules
 
 BASE = {"config", "errors", "names", "feature_table"}
-DATA = BASE | {"market", "recordings", "session_quality", "books", "features", "suitability"}
+STAGES = {"books", "feature_kernel", "features", "suitability"}
+DATA = BASE | STAGES | {"market", "recordings", "session_quality"}
 # component -> what of the project it may import
 MAY_IMPORT = {
     "config": set(),
@@ -18,7 +19,8 @@ MAY_IMPORT = {
     "recordings": BASE | {"market"},
     "session_quality": BASE | {"market", "recordings"},
     "books": BASE | {"market", "recordings", "session_quality"},
-    "features": BASE | {"market", "books"},
+    "feature_kernel": BASE | {"market"},
+    "features": BASE | {"market", "books", "feature_kernel"},
     "suitability": BASE | {"market", "books", "features"},
     "storage": BASE,
     "plans": BASE,
