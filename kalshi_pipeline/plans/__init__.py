@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -17,6 +18,10 @@ T = TypeVar("T")
 
 FOLDER = Path(__file__).parent
 DEFAULT_PLAN = "training_plan"
+
+_PHASE = re.compile(r"phase_[1-9]", re.ASCII)
+_REQUIRED = ("title", "phase", "evaluate")
+_OPTIONAL = ("seed", "min_episode_steps", "steps", "trading", "ppo", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def load_plan(name: str) -> Plan:
         raise PlanError(f"no such plan; there are {', '.join(plan_names())}", value=name)
     try:
         return _parse(name, tomllib.loads(path.read_text()))
-    except (KeyError, TypeError, ValueError, InvalidName) as error:
+    except (TypeError, ValueError, InvalidName) as error:
         raise PlanError(f"plans/{name}.toml: {error}", value=name) from error
 
 
@@ -112,9 +117,14 @@ def steps_of(session: int) -> StepConfig:
 
 
 def _parse(name: str, content: Mapping[str, Any]) -> Plan:
+    _check_keys(content, _REQUIRED, _OPTIONAL, "the plan")
+    for entry in content["phase"]:
+        _check_keys(entry, ("name", "sessions", "timesteps"), ("parent",), "a phase")
+    for entry in content["evaluate"]:
+        _check_keys(entry, ("session", "role"), (), "an evaluation")
     phases = tuple(
         Phase(
-            entry["name"],
+            str(entry["name"]),
             tuple(map(session_id, entry["sessions"])),
             int(entry["timesteps"]),
             entry.get("parent"),
@@ -122,11 +132,14 @@ def _parse(name: str, content: Mapping[str, Any]) -> Plan:
         for entry in content["phase"]
     )
     _check_phases(phases)
+    roles = {session_id(entry["session"]): str(entry["role"]) for entry in content["evaluate"]}
+    if not 0 < len(roles) == len(content["evaluate"]):
+        raise ValueError("a plan evaluates one session or more, each once")
     return Plan(
         name=name,
         title=content["title"],
         phases=phases,
-        roles={session_id(entry["session"]): entry["role"] for entry in content["evaluate"]},
+        roles=roles,
         seed=int(content.get("seed", 0)),
         min_episode_steps=int(content.get("min_episode_steps", 50)),
         steps=_settings(StepConfig(), content.get("steps", {})),
@@ -136,9 +149,26 @@ def _parse(name: str, content: Mapping[str, Any]) -> Plan:
     )
 
 
+def _check_keys(
+    entry: Any, required: tuple[str, ...], optional: tuple[str, ...], what: str
+) -> None:
+    # a misspelt key must not mean a default: without its parent a phase would start afresh
+    if not isinstance(entry, Mapping):
+        raise TypeError(f"{what} is a table, was {entry!r}")
+    missing, unknown = set(required) - set(entry), set(entry) - {*required, *optional}
+    if missing:
+        raise ValueError(f"{what} lacks {', '.join(sorted(missing))}")
+    if unknown:
+        raise ValueError(f"{what} has unknown keys: {', '.join(sorted(unknown))}")
+
+
 def _check_phases(phases: tuple[Phase, ...]) -> None:
     seen: set[str] = set()
+    if not phases:
+        raise ValueError("a plan has one phase or more")
     for phase in phases:
+        if not _PHASE.fullmatch(phase.name):
+            raise ValueError(f"phases are called phase_1, phase_2, ..., was {phase.name!r}")
         if phase.parent is not None and phase.parent not in seen:
             raise ValueError(
                 f"{phase.name} continues from {phase.parent}, which does not precede it"
@@ -151,9 +181,11 @@ def _check_phases(phases: tuple[Phase, ...]) -> None:
 
 
 def _settings(default: T, overrides: Mapping[str, Any]) -> T:
-    known = {field.name for field in fields(default)}  # type: ignore[arg-type]
-    unknown = set(overrides) - known
-    if unknown:
-        raise ValueError(f"unknown settings {sorted(unknown)}; there are {sorted(known)}")
+    known = {field.name: getattr(default, field.name) for field in fields(default)}  # type: ignore[arg-type]
+    _check_keys(overrides, (), tuple(known), type(default).__name__)
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in overrides.items()}
+    for key, value in values.items():
+        kind = type(known[key])
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise TypeError(f"{key} is a value like {known[key]!r}, was {value!r}")
     return replace(default, **values)  # type: ignore[type-var]

@@ -1,0 +1,186 @@
+"""The plans that ship with the project, and what a plan's file may not say."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kalshi_pipeline import plans
+from kalshi_pipeline.config import PPOConfig, StepConfig, TradingConfig
+from kalshi_pipeline.errors import PlanError
+from kalshi_pipeline.plans import DEFAULT_PLAN, load_plan, plan_names, steps_of
+
+GOOD = """
+title = "A plan"
+[[phase]]
+name = "phase_1"
+sessions = [1]
+timesteps = 100
+[[phase]]
+name = "phase_2"
+sessions = [1, 2]
+timesteps = 200
+parent = "phase_1"
+[[evaluate]]
+session = 3
+role = "forward test"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder of plans."""
+    monkeypatch.setattr(plans, "FOLDER", tmp_path)
+    load_plan.cache_clear()
+    yield tmp_path
+    load_plan.cache_clear()
+
+
+def load(folder: Path, content: str) -> plans.Plan:
+    (folder / "made_up.toml").write_text(content)
+    load_plan.cache_clear()
+    return load_plan("made_up")
+
+
+# --- the plans that ship
+
+
+def test_three_plans_ship_and_one_is_the_default():
+    assert plan_names() == ("quick", "recorded", "training_plan")
+    assert DEFAULT_PLAN in plan_names()
+    assert all(load_plan(name).name == name for name in plan_names())
+
+
+def phases_of(name: str) -> list[tuple]:
+    return [(p.name, p.sessions, p.timesteps, p.parent) for p in load_plan(name).phases]
+
+
+def test_the_training_plan_has_the_sessions_budgets_and_roles_of_the_plan():
+    assert phases_of("training_plan") == [
+        ("phase_1", (32,), 500_000, None),
+        ("phase_2", (32, 25, 10), 2_000_000, "phase_1"),
+        ("phase_3", (70,), 100_000, "phase_2"),
+    ]
+    roles = load_plan("training_plan").roles
+    assert list(roles) == [70, 41, 9, 6, 71]
+    assert [session for session, role in roles.items() if role == "forward test"] == [71]
+    assert load_plan("training_plan").sessions == (32, 25, 10, 70, 41, 9, 6, 71)
+
+
+def test_the_recorded_plan_has_the_sessions_budgets_and_roles_of_the_plan():
+    assert phases_of("recorded") == [
+        ("phase_1", (102,), 500_000, None),
+        ("phase_2", (102, 101, 103), 2_000_000, "phase_1"),
+        ("phase_3", (104,), 100_000, "phase_2"),
+    ]
+    roles = load_plan("recorded").roles
+    assert list(roles) == [105, 111, 112, 113]
+    assert roles[105] == "validation"
+    assert all("other underlying" in roles[session] for session in (111, 112, 113))
+    assert load_plan("recorded").steps == StepConfig(min_step_ms=250)
+
+
+def test_the_quick_plan_is_small_and_generated():
+    plan = load_plan("quick")
+    assert plan.sessions == (901, 902, 903)
+    assert sum(phase.timesteps for phase in plan.phases) < 50_000
+
+
+@pytest.mark.parametrize("name", ["quick", "recorded", "training_plan"])
+def test_a_plan_leaves_the_account_alone_and_a_forward_test_unseen(name):
+    plan = load_plan(name)
+    assert plan.trading == TradingConfig()
+    trained = {session for phase in plan.phases for session in phase.sessions}
+    forward = {session for session, role in plan.roles.items() if role == "forward test"}
+    assert not trained & forward
+    assert plan.phases[0].parent is None
+    assert [phase.parent for phase in plan.phases[1:]] == [phase.name for phase in plan.phases[:-1]]
+
+
+def test_full_budgets_use_the_hyper_parameters_of_the_plan():
+    assert load_plan("training_plan").ppo == load_plan("recorded").ppo == PPOConfig()
+
+
+# --- step clocks
+
+
+def test_a_session_has_the_step_clock_of_its_plan():
+    assert steps_of(102) == StepConfig(min_step_ms=250)
+    assert steps_of(32) == StepConfig(min_step_ms=0)
+    assert steps_of(999) == StepConfig()  # no plan uses it
+
+
+def test_two_plans_may_share_a_session_but_not_with_two_clocks(folder):
+    (folder / "one.toml").write_text(GOOD)
+    (folder / "same.toml").write_text(GOOD)
+    assert steps_of(1) == StepConfig()
+    (folder / "other.toml").write_text(GOOD + "[steps]\nmin_step_ms = 100\n")
+    with pytest.raises(PlanError, match="different step clocks") as caught:
+        steps_of(1)
+    assert caught.value.session == 1
+    assert "other" in str(caught.value)
+    assert steps_of(4) == StepConfig()
+
+
+# --- files that say something wrong
+
+
+def test_a_good_plan_is_read(folder):
+    plan = load(
+        folder, GOOD + "[ppo]\nhidden = [8, 8]\nlearning_rate = 1\n[evaluation]\nn_envs = 4\n"
+    )
+    assert plan.phase("phase_2").parent == "phase_1"
+    assert plan.sessions == (1, 2, 3)
+    assert plan.ppo.hidden == (8, 8)
+    assert plan.evaluation.n_envs == 4
+    with pytest.raises(PlanError, match="no such phase"):
+        plan.phase("phase_9")
+
+
+def test_an_unknown_plan_says_which_there_are():
+    with pytest.raises(PlanError, match="there are quick, recorded, training_plan"):
+        load_plan("../secret")
+
+
+BAD = {
+    "not TOML": ("title =", "line 2"),
+    "no title": (GOOD.replace("title", "titel"), "lacks title"),
+    "no phases": ('title = "x"\nphase = []\n[[evaluate]]\nsession = 1\nrole = "x"', "one phase or more"),
+    "no tests": ("evaluate = []\n" + GOOD.partition("[[evaluate]]")[0], "one session or more"),
+    "a phase that is no table": ('title = "x"\nphase = ["a"]\nevaluate = []', "is a table"),
+    "one phase, not a list": ('title = "x"\nevaluate = []\n[phase]\nname = "a"', "is a table"),
+    "a phase without a budget": (GOOD.replace("timesteps = 200", ""), "lacks timesteps"),
+    "no steps": (GOOD.replace("200", "0"), "positive number of timesteps"),
+    "steps that are no number": (GOOD.replace("= 200", '= "many"'), "many"),
+    "a phase without sessions": (GOOD.replace("[1, 2]", "[]"), "needs sessions"),
+    "an odd session": (GOOD.replace("[1, 2]", '["../2"]'), "session id"),
+    "an odd name": (GOOD.replace('name = "phase_2"', 'name = "../x"'), "phases are called"),
+    "a name twice": (GOOD.replace('name = "phase_2"', 'name = "phase_1"'), "twice"),
+    "the evaluation's name": (GOOD.replace('name = "phase_2"', 'name = "evaluation"'), "are called"),
+    "a later parent": (GOOD.replace('parent = "phase_1"', 'parent = "phase_2"'), "does not precede"),
+    "a misspelt parent": (GOOD.replace("parent", "parnet"), "unknown keys: parnet"),
+    "a misspelt section": (GOOD + "[trainng]\nseed = 1\n", "unknown keys: trainng"),
+    "a misspelt setting": (GOOD + "[ppo]\nlearningrate = 1.0\n", "unknown keys: learningrate"),
+    "a setting of another kind": (GOOD + '[steps]\nmin_step_ms = "fast"\n', "min_step_ms"),
+    "a fraction of an epoch": (GOOD + "[ppo]\nn_epochs = 1.5\n", "n_epochs"),
+    "settings that are no table": ("steps = 5\n" + GOOD, "is a table"),
+    "a session tested twice": (GOOD + '[[evaluate]]\nsession = 3\nrole = "x"\n', "each once"),
+    "a test without a role": (GOOD.replace("role", "rule"), "lacks role"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_plan_that_cannot_be_right_is_refused_with_its_file_and_the_reason(folder, what):
+    content, reason = BAD[what]
+    with pytest.raises(PlanError, match=reason) as caught:
+        load(folder, content)
+    assert "plans/made_up.toml" in str(caught.value)
+
+
+def test_the_shipped_files_say_nothing_that_is_not_read():
+    for name in plan_names():
+        content = tomllib.loads((plans.FOLDER / f"{name}.toml").read_text())
+        assert {"title", "phase", "evaluate"} <= set(content)
