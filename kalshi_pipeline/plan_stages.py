@@ -122,6 +122,7 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
     from kalshi_pipeline.evaluation.evaluate import evaluate
     from kalshi_pipeline.evaluation.reports import render_html, render_json
     from kalshi_pipeline.learning.policy import NetworkPolicy
+    from kalshi_pipeline.learning.training import lineage_of
     from kalshi_pipeline.storage import checkpoints
 
     checkpoint = checkpoints.load(trained.verified())
@@ -132,6 +133,13 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
             [load_session(warehouse, session)], plan.min_episode_steps
         )
         exclusions += excluded
+    # what a plan calls validation is there to be looked at while choosing: it is never clean
+    looked_at = [
+        entry
+        for session, role in plan.roles.items()
+        if "validation" in role
+        for entry in lineage_of(universes[session])
+    ]
     judged = evaluate(
         universes,
         plan.roles,
@@ -141,7 +149,7 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
             *baselines(),
         ],
         [asdict(entry) for entry in checkpoint.state.lineage],
-        [asdict(entry) for entry in checkpoint.state.selected_on],
+        [asdict(entry) for entry in (*checkpoint.state.selected_on, *looked_at)],
         _provenance(warehouse, plan, trained, inputs),
         plan.trading,
         plan.evaluation,

@@ -60,7 +60,7 @@ def evaluate(
 
     Args:
         universes: session id -> its episodes.
-        roles: session id -> what the plan uses it for: "validation", "generalisation", ...
+        roles: session id -> what the plan uses it for; "validation" in it feeds that criterion.
         policies: the judged one first, then the baselines; names unique.
         lineage: ranges `{session, event, market, start_ms, end_ms}` behind the judged weights.
         selected_on: the same, used to choose checkpoint or settings.
@@ -213,7 +213,7 @@ def _criteria(
     names: Sequence[str],
     evaluation: EvaluationConfig,
 ) -> tuple[Criterion, ...]:
-    validation = ledger.filter(pc.equal(ledger["role"], VALIDATION))
+    validation = ledger.filter(pc.match_substring(ledger["role"], VALIDATION))
     tiers = {tier: judged_rows.filter(pc.equal(judged_rows["tier"], tier)) for tier in _TIERS}
     return criteria(
         take("Validation", validation, names, evaluation) if validation.num_rows else None,
