@@ -86,8 +86,7 @@ class _ExactNumbers(dict[Number, int]):
 
 
 _SIDES = {"yes": YES, "no": NO}
-_BOOK_TYPES = frozenset({"orderbook_snapshot", "orderbook_delta"})
-_FRAME_TYPES = _BOOK_TYPES | {"trade", "ticker"}
+_FRAME_TYPES = frozenset({"orderbook_snapshot", "orderbook_delta", "trade", "ticker"})
 _LONGEST_NAME = 100
 _MAX_VOLUME_CENTI = 1_000 * MAX_SIZE_CENTI
 _dollars = _ExactNumbers(BP_PER_DOLLAR)
@@ -157,7 +156,8 @@ class FrameDecoder:
     ) -> Row:
         # a book frame that is not trusted breaks its market's book, or every book of the
         # subscription where the market cannot be read; one of a foreign market breaks none
-        if name in _BOOK_TYPES and (self._is_known(ticker) or not isinstance(ticker, str)):
+        may_be_of_a_book = name not in ("trade", "ticker")
+        if may_be_of_a_book and (self._is_known(ticker) or not isinstance(ticker, str)):
             market = ticker if isinstance(ticker, str) else None
             return _row(sid, seq, recv_ms, None, market, MessageKind.REJECTED)
         return _row(sid, seq, recv_ms, None, None, MessageKind.CONTROL, name)
@@ -246,7 +246,7 @@ class FrameDecoder:
         name = str(event.type)[:_LONGEST_NAME]
         sid, seq = _integer(event.sid, 1 << 31), _integer(event.seq, 1 << 62)
         ticker = _ticker_of(event.msg)
-        if name in _FRAME_TYPES:
+        if name in _FRAME_TYPES or not isinstance(event.type, str):
             row = self._set_aside(name, sid, seq, line.recv_ms, ticker)
             known = ticker if is_ticker(ticker) else None
             return line.conn, [row], Rejected(Reason.MISSING_FIELD, name, known)
