@@ -1,0 +1,1 @@
+"""Speed beside peers and floors, measured side by side in one run."""
