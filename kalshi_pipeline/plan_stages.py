@@ -243,11 +243,8 @@ def _described(quality: Mapping[str, Any]) -> str:
 
 
 def _counted(exclusions: Iterable[Exclusion]) -> list[dict[str, Any]]:
-    # one line a session and kind of reason; the figures in a reason differ from market to market
-    kinds = Counter(
-        (entry.session, " ".join(w for w in entry.reason.split() if not w.isdigit()))
-        for entry in exclusions
-    )
+    # one line a session and reason; a market's own figure stands in brackets at its end
+    kinds = Counter((entry.session, entry.reason.partition(" (")[0]) for entry in exclusions)
     return [
         {"session": session, "reason": reason, "count": count}
         for (session, reason), count in sorted(kinds.items())

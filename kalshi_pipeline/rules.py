@@ -64,7 +64,7 @@ def rows_are_conserved(books: Generation) -> Finding:
 def losses_are_bounded(books: Generation) -> Finding:
     """At most 1 % of a session's messages may be lost (rule D1)."""
     lost, rows = books.summary["lost_messages"], books.summary["rows_in"]
-    rate = lost / (lost + rows) if rows else 0.0
+    rate = lost / (lost + rows) if lost else 0.0
     return Finding(
         rate <= MAX_LOSS_RATE,
         f"{books.summary['gaps']} gaps, {lost:,} messages lost ({rate:.2%}; limit "

@@ -190,9 +190,9 @@ def _figures(
 
 def _reason(steps: int, quartiles: int, config: SuitabilityConfig) -> str | None:
     if steps < config.min_steps:
-        return f"{steps} steps, under {config.min_steps}"
+        return f"under {config.min_steps} steps ({steps})"
     if quartiles < config.min_quartiles:
-        return f"active in {quartiles} of {QUARTILES} quarters, under {config.min_quartiles}"
+        return f"active in under {config.min_quartiles} of {QUARTILES} quarters ({quartiles})"
     return None
 
 

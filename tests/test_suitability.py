@@ -111,7 +111,7 @@ def test_fifty_steps_are_enough(steps, suitable):
     entry = Session().segment("A-1", evenly(steps, 0, HOUR)).table()["A-1"]
     assert entry["steps"] == steps
     assert entry["suitable"] is suitable
-    assert entry["reason"] == (None if suitable else f"{steps} steps, under 50")
+    assert entry["reason"] == (None if suitable else f"under 50 steps ({steps})")
 
 
 def test_activity_in_one_quarter_is_not_enough():
@@ -119,7 +119,7 @@ def test_activity_in_one_quarter_is_not_enough():
     session.segment("A-2", [*evenly(80, 0, HOUR // 5), HOUR])  # to the last moment of the recording
     table = session.table()
     assert quarters(table["A-1"]) == [80, 0, 0, 0]
-    assert table["A-1"]["reason"] == "active in 1 of 4 quarters, under 2"
+    assert table["A-1"]["reason"] == "active in under 2 of 4 quarters (1)"
     assert quarters(table["A-2"]) == [80, 0, 0, 1]
     assert table["A-2"]["suitable"]
 
