@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 
+import kalshi_pipeline
 from kalshi_pipeline import plan_stages
 from kalshi_pipeline.assets.jobs import SESSION_JOB
 from kalshi_pipeline.assets.partitions import register
@@ -48,6 +49,8 @@ def run_plan(name: str, say: Callable[[str], None]) -> PlanRun:
     """
     plan = load_plan(name)
     root = warehouse_root()
+    if not any(Path(kalshi_pipeline.__file__).parent.rglob("*.nbi")):
+        say("the first run on a machine compiles the kernels, which takes about a minute, once")
     definitions = build_definitions(recording_roots(), root)
     seconds: Counter[str] = Counter()
     with dg.DagsterInstance.get() as instance:
