@@ -92,8 +92,12 @@ def _print_table(rows: Sequence[Row]) -> None:
     for entry in rows:
         table.add_row(f"[bold]{entry.name}[/]", f"{entry.value:,.0f}", entry.unit, "")
         for name, rate, ratio in table_lines(entry):
-            table.add_row(f"  {name}", f"{rate:,.0f}", entry.unit, f"{ratio:,.2f} x")
+            table.add_row(f"  {name}", f"{rate:,.0f}", entry.unit, _times(ratio))
     Console(width=110).print(table)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f} x" if ratio >= 100 else f"{ratio:.3g} x"
 
 
 def _say(line: str) -> None:

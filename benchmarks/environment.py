@@ -79,12 +79,13 @@ def _vectors(
         KERNEL: _kernel(universe, lanes, rng),
         COPY: _copying(universe, lanes),
     }
-    both = row(f"environment, KalshiVecEnv, {lanes} lanes", UNIT, contestants, effort, KERNEL)
+    size = f"{lanes} lane{'s' * (lanes > 1)}"
+    both = row(f"environment, KalshiVecEnv, {size}", UNIT, contestants, effort, KERNEL)
     copied = both.peers[COPY]
     peers = {name: rate for name, rate in both.peers.items() if name != COPY}
     assert both.floor is not None
     return [
-        Row(f"environment, bare kernel, {lanes} lanes", both.floor, UNIT, {}, copied),
+        Row(f"environment, bare kernel, {size}", both.floor, UNIT, {}, copied),
         Row(both.name, both.value, UNIT, peers, both.floor),
     ]
 
