@@ -9,7 +9,7 @@ export PATH := $(BIN):$(PATH)
 export OPENBLAS_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup home run test soak lint ui bench clean
+.PHONY: setup home run test soak lint ui bench docs clean
 
 setup: $(VENV)/.ready
 
@@ -42,6 +42,9 @@ ui: home
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+docs: setup
+	$(BIN)/python -m docs.generate
 
 clean:
 	rm -rf $(VENV) .dagster_home
