@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kalshi_pipeline.config import StepConfig
-from kalshi_pipeline.feature_table import COLUMN, TENSOR_FEATURES
 from kalshi_pipeline.feature_kernel import BookColumns, mark_steps
+from kalshi_pipeline.feature_table import COLUMN, TENSOR_FEATURES
 from kalshi_pipeline.features import FeatureStream, book_columns, read_tensors, write_tensors
 from kalshi_pipeline.market.prices import TickGrid
 from kalshi_pipeline.trading.tape import RowKind

@@ -531,6 +531,22 @@ def test_runs_that_repair_at_once_all_succeed(tmp_path):
         assert seen(warehouse) == "one"
 
 
+class Overtaken(Files):
+    """Another run moves the damaged generation away just before this one does."""
+
+    def rename(self, source: Path, target: Path) -> None:
+        if source.name.startswith("gen="):
+            super().rename(source, target.with_name("moved by another run"))
+        super().rename(source, target)
+
+
+def test_a_repair_that_another_run_begins_first_succeeds(tmp_path):
+    warehouse = Warehouse(tmp_path, Overtaken())
+    flip(publish(warehouse, "one").folder / "table.txt")
+    publish(warehouse, "one")
+    assert seen(warehouse) == "one"
+
+
 def test_a_file_that_was_not_published_cannot_be_read(tmp_path):
     warehouse = Warehouse(tmp_path)
     generation = publish(warehouse, "one")
