@@ -16,12 +16,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from kalshi_pipeline.book_tables import (
+    applied_order,
+    ladder_table,
+    quarantine_table,
+    row_table,
+    segment_table,
+)
 from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.errors import RecordingError
-from kalshi_pipeline.market.integrity import Reason, SegmentEnd, label
-from kalshi_pipeline.market.orderbook import NOT_A_BOOK_ROW, replay
+from kalshi_pipeline.market.orderbook import replay
 from kalshi_pipeline.market.prices import TickGrid, declared_grid, grid_of_ranges, uniform_grid
 from kalshi_pipeline.market.replay_tables import (
     BookRows,
@@ -34,7 +39,6 @@ from kalshi_pipeline.market.replay_tables import (
     Segments,
 )
 from kalshi_pipeline.recordings.folder import SessionInfo, time_ms
-from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
 from kalshi_pipeline.recordings.replay_order import SessionFrames, frames_of
 from kalshi_pipeline.session_quality import session_quality
 
@@ -125,15 +129,15 @@ def build_books(
     replay(
         frames, compiled, rules, np.zeros(cells, dtype=np.int64), rows, segments, ladders, counters
     )
-    applied, position = _applied_order(frames, rows)
-    table = _row_table(session, rows, applied, markets)
-    segment_table = _segment_table(segments, counters, rows, applied, markets)
-    quarantine = pa.concat_tables([rejected, _quarantine(session, rows, markets)])
-    ladder_table = _ladder_table(ladders, counters, position)
+    applied, position = applied_order(frames, rows)
+    table = row_table(session, rows, applied)
+    stretches = segment_table(segments, counters, rows, applied, session.tickers)
+    quarantine = pa.concat_tables([rejected, quarantine_table(session, rows)])
     quality = session_quality(
-        session, rows, table, segment_table, quarantine, counters, info, declared_markets
+        session, rows, table, stretches, quarantine, counters, info, declared_markets
     )
-    return Books(table, segment_table, ladder_table, quarantine, markets, quality)
+    kept = ladder_table(ladders, counters, position)
+    return Books(table, stretches, kept, quarantine, markets, quality)
 
 
 def write_books(books: Books, folder: Path) -> None:
@@ -252,111 +256,6 @@ def _capacity(frames: Frames, markets: Markets, config: BookConfig) -> tuple[Seg
         np.zeros(levels, np.int64),
     )
     return segments, ladders
-
-
-def _applied_order(frames: Frames, rows: BookRows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    # frames that become rows, market by market; and each frame's row (-1 = none)
-    applied = np.flatnonzero(rows.reason == Reason.APPLIED)
-    applied = applied[np.argsort(frames.market[applied], kind="stable")]
-    position = np.full(len(frames.kind), -1, dtype=np.int64)
-    position[applied] = np.arange(len(applied))
-    return applied, position
-
-
-def _row_table(
-    session: SessionFrames, rows: BookRows, applied: NDArray[np.int64], markets: Sequence[Market]
-) -> pa.Table:
-    frames = session.frames
-    market = pa.DictionaryArray.from_arrays(
-        pa.array(frames.market[applied]), pa.array([m.ticker for m in markets], pa.string())
-    )
-    columns: dict[str, Any] = {
-        "market": market,
-        "segment": rows.segment[applied],
-        "frame": session.frame[applied],
-        "epoch": session.epoch[applied],
-        "sid": session.sid[applied],
-        "seq": pa.array(session.seq[applied], mask=session.seq[applied] < 0),
-        "recv_ms": frames.time_ms[applied],
-        "time_ms": rows.time_ms[applied],
-        "kind": rows.row_kind[applied],
-        "side": frames.side[applied],
-        "price_bp": frames.price_bp[applied],
-        "size_centi": frames.size_centi[applied],
-    }
-    for name in BookRows._fields[4:]:
-        columns[name] = getattr(rows, name)[applied]
-    return pa.table(columns)
-
-
-def _segment_table(
-    segments: Segments,
-    counters: NDArray[np.int64],
-    rows: BookRows,
-    applied: NDArray[np.int64],
-    markets: Sequence[Market],
-) -> pa.Table:
-    # rows of one market are contiguous and its segments do not interleave: runs of equal segment
-    count = int(counters[Counters.SEGMENTS])
-    ids = rows.segment[applied]
-    inside = (ids >= 0) & (rows.row_kind[applied] != RowKind.CLOSE)
-    first = np.full(count, len(applied), dtype=np.int64)
-    end = np.zeros(count, dtype=np.int64)
-    where = np.flatnonzero(inside)
-    np.minimum.at(first, ids[where], where)
-    np.maximum.at(end, ids[where], where + 1)
-    order = np.argsort(first, kind="stable")
-    times = rows.time_ms[applied]
-    return pa.table(
-        {
-            "segment": order.astype(np.int32),
-            "market": [markets[segments.market[i]].ticker for i in order],
-            "first_row": first[order],
-            "end_row": end[order],
-            "start_ms": times[first[order]] if count else np.zeros(0, np.int64),
-            "end_ms": times[end[order] - 1] if count else np.zeros(0, np.int64),
-            "messages": end[order] - first[order],
-            "ended_by": [label(SegmentEnd(int(segments.end[i]))) for i in order],
-        }
-    )
-
-
-def _quarantine(session: SessionFrames, rows: BookRows, markets: Sequence[Market]) -> pa.Table:
-    outside = {Reason.APPLIED, Reason.BEFORE_SNAPSHOT, NOT_A_BOOK_ROW}
-    where = np.flatnonzero(~np.isin(rows.reason, list(outside)))
-    frames = session.frames
-    names = {int(code): label(Reason(int(code))) for code in np.unique(rows.reason[where])}
-    return pa.table(
-        {
-            "market": [markets[frames.market[f]].ticker for f in where],
-            "epoch": session.epoch[where],
-            "sid": session.sid[where],
-            "seq": pa.array(session.seq[where], mask=session.seq[where] < 0),
-            "recv_ms": frames.time_ms[where],
-            "frame": session.frame[where],
-            "file": session.file[where],
-            "offset": session.offset[where],
-            "reason": [names[int(rows.reason[f])] for f in where],
-            "value": [f"{frames.price_bp[f]}:{frames.size_centi[f]}" for f in where],
-        },
-        schema=QUARANTINE_SCHEMA,
-    )
-
-
-def _ladder_table(
-    ladders: Ladders, counters: NDArray[np.int64], position: NDArray[np.int64]
-) -> pa.Table:
-    count = int(counters[Counters.LADDER_LEVELS])
-    row = position[ladders.frame[:count]]
-    order = np.argsort(row, kind="stable")
-    return pa.table(
-        {
-            "row": row[order],
-            "side": ladders.side[:count][order],
-            "price_bp": ladders.price_bp[:count][order],
-            "size_centi": ladders.size_centi[:count][order],
-        }
-    )
 
 
 def _market_table(markets: Sequence[Market]) -> pa.Table:

@@ -173,7 +173,11 @@ class _Player:
     def __init__(self, sequence: str, random: Random) -> None:
         self.legacy, self.use_yes_price = random.random() < 0.3, random.random() < 0.3
         self.session = RandomSession(
-            {"sequence": sequence, "use_yes_price": self.use_yes_price, "market_tickers": [*TICKERS]},
+            {
+                "sequence": sequence,
+                "use_yes_price": self.use_yes_price,
+                "market_tickers": [*TICKERS],
+            },
             MARKETS,
         )
         self.books = {ticker: DictBook() for ticker in TICKERS}
@@ -215,6 +219,10 @@ class _Player:
         others = book.ladders[1 - side]
         return not others or price_bp + max(others) < 10_000
 
+    def levels(self, market: str) -> tuple[tuple[int, int, int], ...]:
+        ladders = self.books[market].ladders
+        return tuple((side, *level) for side in (YES, NO) for level in ladders[side].items())
+
     # what a feed does
 
     def add(self, market: str, random: Random) -> None:
@@ -242,10 +250,7 @@ class _Player:
             self.change(market, side, min(price_bp, 9_900), self.size(random), random)
 
     def remove(self, market: str, random: Random) -> None:
-        levels = [
-            (side, *level) for side in (YES, NO) for level in self.books[market].ladders[side].items()
-        ]
-        if levels:
+        if levels := self.levels(market):
             side, price_bp, size_centi = random.choice(sorted(levels))
             taken = size_centi if self.legacy else random.randint(1, size_centi)
             self.change(market, side, price_bp, -random.choice((size_centi, taken)), random)
@@ -259,11 +264,8 @@ class _Player:
             )
         )  # fmt: skip
 
-    def snapshot(self, market: str, random: Random | None = None, **parts: Any) -> None:
-        levels = tuple(
-            (side, *level) for side in (YES, NO) for level in self.books[market].ladders[side].items()
-        )
-        self.send(self.next("snapshot", market, **({"levels": levels} | parts)))
+    def snapshot(self, market: str, random: Random | None = None) -> None:
+        self.send(self.next("snapshot", market, levels=self.levels(market)))
 
     def other_snapshot(self, market: str, random: Random) -> None:
         self.books[market] = DictBook()
@@ -321,9 +323,7 @@ class _Player:
     def take_too_much(self, market: str, random: Random) -> None:
         side = random.choice((YES, NO))
         price_bp = 100 * random.randint(1, 99)
-        self.send(
-            self.next("delta", market, side=side, price_bp=price_bp, size_centi=-100_000)
-        )
+        self.send(self.next("delta", market, side=side, price_bp=price_bp, size_centi=-100_000))
 
     def off_tick(self, market: str, random: Random) -> None:
         if self.legacy:

@@ -14,8 +14,8 @@ MODULES = list(modules())
 IDS = [name for name, _ in MODULES]
 LONGEST_FUNCTION = 60
 LONGEST_MODULE = 400
-# tables of one row a feature, and the one kernel that is read as a whole
-LONG_MODULES = {"kalshi_pipeline.feature_table": 420, "kalshi_pipeline.market.orderbook": 500}
+# a table of one row a feature
+LONG_MODULES = {"kalshi_pipeline.feature_table": 420}
 
 
 @pytest.mark.parametrize(("name", "path"), MODULES, ids=IDS)

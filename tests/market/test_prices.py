@@ -44,7 +44,9 @@ def test_a_decimal_text_converts_exactly(scaled, scale, with_zeros):
         assert to_scaled(f"{Decimal(scaled) / scale:.12f}", scale) == scaled
 
 
-@pytest.mark.parametrize("number", [0.42, 0.07, 0.0001, 0.9999, 1, "0.420000", "+0.42", 0.1 * 3 - 0.0])
+@pytest.mark.parametrize(
+    "number", [0.42, 0.07, 0.0001, 0.9999, 1, "0.420000", "+0.42", 0.1 * 3 - 0.0]
+)
 def test_numbers_convert_by_their_shortest_text(number):
     if number == 0.1 * 3:
         with pytest.raises(ValueError, match="exactly"):
@@ -144,7 +146,7 @@ def test_a_market_that_declares_nothing_has_no_grid(market):
         5, "text", [5], [{}], [{"start": "0", "end": "1"}], {"start": "0"},
         [{"start": "0", "end": "1", "step": "0"}], [{"start": "0", "end": "1", "step": "-0.01"}],
         [{"start": "1", "end": "0", "step": "0.01"}], [{"start": "-1", "end": "1", "step": "0.01"}],
-        [{"start": "0", "end": "2", "step": "0.01"}], [{"start": "0", "end": "1", "step": "0.00001"}],
+        [{"start": "0", "end": "2", "step": "0.01"}], [{"start": "0", "end": "1", "step": "1e-5"}],
         [{"start": True, "end": "1", "step": "0.01"}], [{"start": None, "end": "1", "step": "x"}],
     ],
     ids=str,

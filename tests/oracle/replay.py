@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tests.oracle.book import DOLLAR_BP, NO, YES, DictBook, NegativeSize
 
@@ -301,11 +302,13 @@ def _marks(
     marks: dict[int, set[str]] = defaultdict(set)
     for number in set(subscriptions.values()):
         own = [o for o in order if subscriptions[o] == number]
-        for before, after in zip(own, own[1:], strict=False):
+        for before, after in pairwise(own):
             if abs(frames[after].recv_ms - frames[before].recv_ms) > DAY_MS:
                 marks[after].add("clock")
         if any(frames[o].kind in BOOK_KINDS for o in own):
-            _mark_counter(frames, [o for o in own if frames[o].seq is not None], sequence, marks, outcome)
+            _mark_counter(
+                frames, [o for o in own if frames[o].seq is not None], sequence, marks, outcome
+            )
     if sequence == "shared":
         receipt = sorted(order)
         for ordinal, frame in enumerate(frames):
@@ -328,7 +331,7 @@ def _mark_counter(
     for o in counted:
         by_seq[frames[o].seq or 0].append(o)
     numbers = sorted(by_seq)
-    for before, after in zip(numbers, numbers[1:], strict=False):
+    for before, after in pairwise(numbers):
         if after > before + 1 and sequence == "complete":
             marks[by_seq[after][0]].add("gap")
             outcome.gaps += 1

@@ -109,7 +109,9 @@ def is_good_up_to_a_cut(lines: list[RawLine]) -> bool:
 
 
 @settings(max_examples=60, deadline=None)
-@given(cut=st.integers(0, 10_000), name=st.sampled_from(["messages.ndjson.gz", "messages.ndjson.zst"]))
+@given(
+    cut=st.integers(0, 10_000), name=st.sampled_from(["messages.ndjson.gz", "messages.ndjson.zst"])
+)
 def test_a_stream_cut_anywhere_is_noticed(place, cut, name):
     data = COMPRESSED[name](TEXT)
     folder = folder_of(place(), {name: data[: cut % len(data)]})
@@ -132,13 +134,14 @@ def test_a_cut_loses_no_line_that_could_be_decompressed(tmp_path):
 @given(
     place_of=st.integers(0, 10_000),
     bit=st.integers(0, 7),
-    name=st.sampled_from(["messages.ndjson.gz", "messages.ndjson.zst"]),
+    name=st.sampled_from(sorted(COMPRESSED)[1:]),
 )
 def test_a_flipped_bit_never_raises(place, place_of, bit, name):
     data = bytearray(COMPRESSED[name](TEXT))
     data[place_of % len(data)] ^= 1 << bit
     tables = ingested(open_folder(folder_of(place(), {name: bytes(data)})))
-    assert tables.summary.frames == tables.messages.num_rows + tables.rejected.num_rows
+    seen = {*tables.messages["frame"].to_pylist(), *tables.rejected["frame"].to_pylist()}
+    assert seen == {*range(tables.summary.frames)}
     whole = tables.messages.num_rows == len(GOOD) and not tables.rejected.num_rows
     assert whole or tables.rejected.num_rows > 0 or name.endswith("zst")  # zstd: no checksum here
 
