@@ -25,6 +25,7 @@ from kalshi_pipeline.trading.universe import ROW_COLUMNS, Exclusion, SessionData
 
 if TYPE_CHECKING:
     from kalshi_pipeline.learning.records import TrainingProgress
+    from kalshi_pipeline.storage.checkpoints import LineageEntry
 
 EVALUATION = "evaluation"
 TRAINING_VERSION = f"1.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
@@ -122,7 +123,6 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
     from kalshi_pipeline.evaluation.evaluate import evaluate
     from kalshi_pipeline.evaluation.reports import render_html, render_json
     from kalshi_pipeline.learning.policy import NetworkPolicy
-    from kalshi_pipeline.learning.training import lineage_of
     from kalshi_pipeline.storage import checkpoints
 
     checkpoint = checkpoints.load(trained.verified())
@@ -133,13 +133,7 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
             [load_session(warehouse, session)], plan.min_episode_steps
         )
         exclusions += excluded
-    # what a plan calls validation is there to be looked at while choosing: it is never clean
-    looked_at = [
-        entry
-        for session, role in plan.roles.items()
-        if "validation" in role
-        for entry in lineage_of(universes[session])
-    ]
+    selected_on = (*checkpoint.state.selected_on, *_looked_at(plan, universes))
     judged = evaluate(
         universes,
         plan.roles,
@@ -149,7 +143,7 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
             *baselines(),
         ],
         [asdict(entry) for entry in checkpoint.state.lineage],
-        [asdict(entry) for entry in (*checkpoint.state.selected_on, *looked_at)],
+        [asdict(entry) for entry in selected_on],
         _provenance(warehouse, plan, trained, inputs),
         plan.trading,
         plan.evaluation,
@@ -193,6 +187,18 @@ def _session_inputs(warehouse: Warehouse, sessions: Iterable[int]) -> dict[str, 
         for session in sessions
         for name in _SESSION_INPUTS
     }
+
+
+def _looked_at(plan: Plan, universes: Mapping[int, Universe]) -> list[LineageEntry]:
+    # what a plan calls validation is there to be looked at while choosing: it is never clean
+    from kalshi_pipeline.learning.training import lineage_of
+
+    return [
+        entry
+        for session, role in plan.roles.items()
+        if "validation" in role
+        for entry in lineage_of(universes[session])
+    ]
 
 
 def _parent(warehouse: Warehouse, plan: Plan, phase: Phase) -> Generation | None:
