@@ -1,5 +1,7 @@
 """Where everything published lives."""
 
+import time
+
 import dagster as dg
 from pydantic import Field
 
@@ -11,6 +13,10 @@ class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The warehouse root."""
 
     root: str = Field(description="folder that holds every published generation")
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+        """At the start of a run: sweep what a crash left behind more than a day ago."""
+        self.open().sweep(now_ms=time.time_ns() // 1_000_000)
 
     def open(self) -> Warehouse:
         """The warehouse under this root."""
