@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from kalshi_pipeline.compiled import kernel
 from kalshi_pipeline.feature_table import (
     CHANGE_GAINS,
     DAY_S,
@@ -61,7 +62,7 @@ class BookColumns(NamedTuple):
     sell_value_micro: NDArray[np.int64]
 
 
-@numba.njit(cache=True)
+@kernel
 def mark_steps(
     book: BookColumns, first: int, end: int, min_step_ms: int, is_step: NDArray[np.bool_]
 ) -> None:
@@ -109,7 +110,7 @@ def segment_features(
         cost_size_centi: k of the marginal costs.
         out: `[T, 35]`.
     """
-    state = np.zeros(STATE_WIDTH)
+    state = np.zeros(2 * STATE_WIDTH)
     step = first_step
     for row in range(first, end):
         advance(state, book, row)
@@ -118,7 +119,7 @@ def segment_features(
             step += 1
 
 
-@numba.njit(cache=True)
+@kernel
 def advance(state: NDArray[np.float64], book: BookColumns, row: int) -> None:
     """Take one row into the streaming state; trades leave it as it is."""
     if book.kind[row] == _TRADE:
@@ -147,7 +148,7 @@ def advance(state: NDArray[np.float64], book: BookColumns, row: int) -> None:
     state[_ASK_SIZE] = ask_size
 
 
-@numba.njit(cache=True)
+@kernel
 def _decay(state, seconds):  # type: ignore[no-untyped-def]
     # carry every average over an interval in which nothing happened
     if seconds <= 0.0:
@@ -167,7 +168,7 @@ def _decay(state, seconds):  # type: ignore[no-untyped-def]
         state[_ABS_FLOW + i] *= kept
 
 
-@numba.njit(cache=True)
+@kernel
 def _add_flow(state, bid, ask, bid_size, ask_size):  # type: ignore[no-untyped-def]
     # contribution of one update at the touch (Cont, Kukanov, Stoikov 2014, section 2.1)
     flow = 0.0
@@ -184,7 +185,7 @@ def _add_flow(state, bid, ask, bid_size, ask_size):  # type: ignore[no-untyped-d
         state[_ABS_FLOW + i] += abs(flow)
 
 
-@numba.njit(cache=True)
+@kernel
 def _add_mid(state, mid):  # type: ignore[no-untyped-def]
     if state[_HAS_MID] == 0.0:
         state[_HAS_MID] = 1.0
@@ -197,7 +198,7 @@ def _add_mid(state, mid):  # type: ignore[no-untyped-def]
     state[_MID] = mid
 
 
-@numba.njit(cache=True)
+@kernel
 def emit(
     state: NDArray[np.float64],
     book: BookColumns,
@@ -213,7 +214,7 @@ def emit(
     _emit_temporal(state, book.time_ms[row], close_ms, out[step])
 
 
-@numba.njit(cache=True)
+@kernel
 def _emit_market(book, row, tick_up_bp, cost_size_centi, out):  # type: ignore[no-untyped-def]
     bid, ask = book.bid_bp[row], book.ask_bp[row]
     has_bid, has_ask = bid > 0, ask < 10_000
@@ -248,10 +249,12 @@ def _emit_market(book, row, tick_up_bp, cost_size_centi, out):  # type: ignore[n
     out[20] = 1.0 if has_bid and has_ask else 0.5 if has_bid else -0.5 if has_ask else 0.0
 
 
-@numba.njit(cache=True)
+@kernel
 def _emit_temporal(state, time_ms, close_ms, out):  # type: ignore[no-untyped-def]
     # a trade may have come after the last book change: carry the averages to now
-    now = state.copy()
+    now = state[STATE_WIDTH:]  # scratch behind the state
+    for column in range(STATE_WIDTH):
+        now[column] = state[column]
     _decay(now, (time_ms - state[_NOW]) / 1000.0)
     previous_ms = state[_NOW] if time_ms > state[_NOW] else state[_BEFORE]
     out[21] = _log_share((time_ms - previous_ms) / 1000.0, _LOG_DAY)
@@ -273,16 +276,16 @@ def _emit_temporal(state, time_ms, close_ms, out):  # type: ignore[no-untyped-de
         out[34] = -1.0
 
 
-@numba.njit(cache=True)
+@kernel
 def _clip(value):  # type: ignore[no-untyped-def]
     return min(1.0, max(-1.0, value))
 
 
-@numba.njit(cache=True)
+@kernel
 def _log_share(value, log_of_most):  # type: ignore[no-untyped-def]
     return min(1.0, math.log1p(value) / log_of_most)
 
 
-@numba.njit(cache=True)
+@kernel
 def _imbalance(bids, asks):  # type: ignore[no-untyped-def]
     return (bids - asks) / (bids + asks) if bids + asks > 0.0 else 0.0

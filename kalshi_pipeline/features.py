@@ -114,7 +114,7 @@ class FeatureStream:
     def __init__(
         self, tick_up_bp: NDArray[np.int32], close_ms: int | None, cost_size_centi: int
     ) -> None:
-        self._state = np.zeros(STATE_WIDTH)
+        self._state = np.zeros(2 * STATE_WIDTH)
         self._tick_up_bp = tick_up_bp
         self._close_ms = -1 if close_ms is None else close_ms
         self._cost_size_centi = cost_size_centi

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kalshi_pipeline.compiled import kernel
 from kalshi_pipeline.config import BP_PER_DOLLAR, MICRO_PER_CENT
 
 PER_ORDER, PER_FILL = 0, 1  # rounding rules
@@ -77,25 +77,25 @@ def schedule_for(series: str, at_ms: int, schedules: Sequence[FeeSchedule] = SCH
     return Fees(chosen.taker_rate_bp, chosen.maker_rate_bp, chosen.multiplier_pct, rule)
 
 
-@njit(cache=True)
+@kernel
 def fees_of(row: NDArray[np.int64]) -> Fees:
     """A `[4]` row of `Tape.fee_schedule` with its names."""
     return Fees(row[0], row[1], row[2], row[3])
 
 
-@njit(cache=True)
+@kernel
 def fee_product(rate_bp: int, multiplier_pct: int, size_centi: int, price_bp: int) -> int:
     """The exact fee in 1e-16 dollar; fits 64 bits up to 50,000 contracts at 0.07."""
     return rate_bp * multiplier_pct * size_centi * price_bp * (BP_PER_DOLLAR - price_bp)
 
 
-@njit(cache=True)
+@kernel
 def up_to_cent_micro(product: int) -> int:
     """An exact fee rounded up to the next cent."""
     return -(-product // PRODUCT_PER_CENT) * MICRO_PER_CENT
 
 
-@njit(cache=True)
+@kernel
 def fill_fee_micro(
     rule: int, product: int, revenue_micro: int, order_product: int, carried_micro: int
 ) -> tuple[int, int]:
@@ -128,7 +128,7 @@ def fill_fee_micro(
     return fee, carried
 
 
-@njit(cache=True)
+@kernel
 def worst_fee_micro(rule: int, product: int) -> int:
     """What an order with this exact fee may have to pay: rounding never costs a cent more."""
     if rule == PER_ORDER:

@@ -14,6 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from kalshi_pipeline.compiled import kernel
 from kalshi_pipeline.market.integrity import Reason, SegmentEnd
 from kalshi_pipeline.market.replay_tables import (
     BookRows,
@@ -119,7 +120,7 @@ def replay(
                 _break(market, segments, _END_CROSSED)
 
 
-@numba.njit(cache=True)
+@kernel
 def _verdict(f, m, frames, markets, rules, ladder, market, rows, segments, counters):  # type: ignore[no-untyped-def]
     # what becomes of a delta or snapshot; applies it to the ladder if it is trusted
     if frames.flag[f] & _DUPLICATE_FLAG:
@@ -151,7 +152,7 @@ def _verdict(f, m, frames, markets, rules, ladder, market, rows, segments, count
     return _take_delta(f, m, frames, markets, ladder, market, rows, segments)
 
 
-@numba.njit(cache=True)
+@kernel
 def _take_delta(f, m, frames, markets, ladder, market, rows, segments):  # type: ignore[no-untyped-def]
     side, price = frames.side[f], frames.price_bp[f]
     if not _on_tick(markets, m, side, price):
@@ -180,7 +181,7 @@ def _take_delta(f, m, frames, markets, ladder, market, rows, segments):  # type:
     return _APPLIED
 
 
-@numba.njit(cache=True)
+@kernel
 def _take_snapshot(f, m, frames, markets, rules, ladder, market, rows, segments, counters):  # type: ignore[no-untyped-def]
     first, end = frames.first_level[f], frames.first_level[f + 1]
     close = markets.close_ms[m]
@@ -214,7 +215,7 @@ def _take_snapshot(f, m, frames, markets, rules, ladder, market, rows, segments,
     return _APPLIED
 
 
-@numba.njit(cache=True)
+@kernel
 def _load(f, m, frames, markets, ladder, market):  # type: ignore[no-untyped-def]
     # put a snapshot in place of the ladders; returns how many levels differ from those replayed
     base, levels, step = markets.base[m], markets.levels[m], markets.step_bp[m]
@@ -246,7 +247,7 @@ def _load(f, m, frames, markets, ladder, market):  # type: ignore[no-untyped-def
     return differing
 
 
-@numba.njit(cache=True)
+@kernel
 def _record(f, m, frames, markets, rules, ladder, market, rows, counters):  # type: ignore[no-untyped-def]
     # write the state after frame f; the verdict becomes CROSSED where a cross has lasted too long
     base, levels, step = markets.base[m], markets.levels[m], markets.step_bp[m]
@@ -286,7 +287,7 @@ def _record(f, m, frames, markets, rules, ladder, market, rows, counters):  # ty
     rows.buy_cost_micro[f] = rules.cost_size_centi * 10_000 - value
 
 
-@numba.njit(cache=True)
+@kernel
 def _outlasts_tolerance(crossed, time_ms, rules, market, counters):  # type: ignore[no-untyped-def]
     if not crossed:
         market[_CROSSED_SINCE] = -1
@@ -303,7 +304,7 @@ def _outlasts_tolerance(crossed, time_ms, rules, market, counters):  # type: ign
     )
 
 
-@numba.njit(cache=True)
+@kernel
 def _walk(ladder, start, best, step, rules):  # type: ignore[no-untyped-def]
     # from the best level down: size near the touch, second level, value of selling k into it
     near, second, value = 0, 0, 0
@@ -324,7 +325,7 @@ def _walk(ladder, start, best, step, rules):  # type: ignore[no-untyped-def]
     return near, second, value
 
 
-@numba.njit(cache=True)
+@kernel
 def _keep_ladder(f, m, frames, markets, rules, ladder, market, ladders, counters):  # type: ignore[no-untyped-def]
     if frames.kind[f] != _SNAPSHOT and market[_ROWS] % rules.ladder_every != 0:
         return
@@ -341,12 +342,12 @@ def _keep_ladder(f, m, frames, markets, rules, ladder, market, ladders, counters
     counters[_N_LADDER] = n
 
 
-@numba.njit(cache=True)
+@kernel
 def _on_tick(markets, m, side, price_bp):  # type: ignore[no-untyped-def]
     return markets.valid[markets.grid[m], price_bp if side == 0 else 10_000 - price_bp]
 
 
-@numba.njit(cache=True)
+@kernel
 def _open(f, m, frames, market, segments, counters):  # type: ignore[no-untyped-def]
     n = counters[_N_SEGMENTS]
     segments.market[n] = m
@@ -362,12 +363,12 @@ def _open(f, m, frames, market, segments, counters):  # type: ignore[no-untyped-
     market[_ROWS] = 0
 
 
-@numba.njit(cache=True)
+@kernel
 def _end(market, segments, why):  # type: ignore[no-untyped-def]
     segments.end[market[_SEGMENT]] = why
 
 
-@numba.njit(cache=True)
+@kernel
 def _break(market, segments, why):  # type: ignore[no-untyped-def]
     # the book is not trusted until the next snapshot
     if market[_STATUS] == _OPEN:
@@ -375,7 +376,7 @@ def _break(market, segments, why):  # type: ignore[no-untyped-def]
         market[_STATUS] = _BROKEN
 
 
-@numba.njit(cache=True)
+@kernel
 def _accuse(flag, subscription, state, segments):  # type: ignore[no-untyped-def]
     # what is known about the stream before the frame's own content is looked at
     if flag & _LOST_FLAG:
@@ -386,7 +387,7 @@ def _accuse(flag, subscription, state, segments):  # type: ignore[no-untyped-def
         _break_subscription(state, segments, subscription, _END_CLOCK)
 
 
-@numba.njit(cache=True)
+@kernel
 def _break_subscription(state, segments, subscription, why):  # type: ignore[no-untyped-def]
     for m in range(len(state)):
         if subscription == _EVERY or state[m, _SUB] == subscription:

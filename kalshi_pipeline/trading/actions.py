@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from numba import njit
-
+from kalshi_pipeline.compiled import kernel
 from kalshi_pipeline.config import BP_PER_DOLLAR
 
 BUY, SELL = 0, 1  # of YES; also the ladder a resting order stands in (YES bids, NO bids)
@@ -26,19 +25,19 @@ class Action(IntEnum):
 ACTIONS = len(Action)
 
 
-@njit(cache=True)
+@kernel
 def side_of(action: int) -> int:
     """BUY or SELL (HOLD has no side)."""
     return BUY if action <= Action.BUY_PASSIVE else SELL
 
 
-@njit(cache=True)
+@kernel
 def takes(action: int) -> bool:
     """Whether the action takes liquidity; the other orders are post-only."""
     return action == Action.BUY_BEST or action == Action.SELL_BEST
 
 
-@njit(cache=True)
+@kernel
 def limit_price_bp(
     action: int, bid_bp: int, ask_bp: int, tick_up_bp: int, tick_down_bp: int
 ) -> int:

@@ -13,9 +13,9 @@ arriving order cancels the own opposite order it would meet.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kalshi_pipeline.compiled import kernel
 from kalshi_pipeline.config import BP_PER_DOLLAR
 from kalshi_pipeline.trading.actions import BUY
 from kalshi_pipeline.trading.portfolio import (
@@ -36,7 +36,7 @@ Ints = NDArray[np.int64]
 FILL_RATE_UNIT = 10**9
 
 
-@njit(cache=True)
+@kernel
 def concerns(side: int, price_bp: int, message: Message) -> bool:
     """Whether a message can fill the resting order at a price (0 = none) or change its queue."""
     if price_bp == 0:
@@ -49,13 +49,13 @@ def concerns(side: int, price_bp: int, message: Message) -> bool:
     return message.side == side and message.price_bp == own_scale_bp
 
 
-@njit(cache=True)
+@kernel
 def prints_through(side: int, price_bp: int, message: Message) -> bool:
     """Whether a trade prints at a price worse for its taker than a resting order's."""
     return message.price_bp < price_bp if side == BUY else message.price_bp > price_bp
 
 
-@njit(cache=True)
+@kernel
 def fill_resting(lane: Lane, side: int, message: Message) -> None:
     """What one message, already applied to the ladder, does to the resting order of a side."""
     order = lane.orders[side]
@@ -69,7 +69,7 @@ def fill_resting(lane: Lane, side: int, message: Message) -> None:
         order[Order.AHEAD] = min(order[Order.AHEAD], displayed_centi(lane, side, price))
 
 
-@njit(cache=True)
+@kernel
 def arrive(lane: Lane, message: Message) -> None:
     """Let the order in flight reach the exchange and meet the book after a message."""
     flight = lane.orders[FLIGHT]
@@ -98,11 +98,12 @@ def arrive(lane: Lane, message: Message) -> None:
         end_order(lane.account, flight)
 
 
-@njit(cache=True)
+@kernel
 def rest(lane: Lane, side: int, message: Message) -> None:
     """Put the order in flight into the book, if the account still carries it."""
     order = lane.orders[side]
-    order[:] = lane.orders[FLIGHT]
+    for column in range(len(order)):
+        order[column] = lane.orders[FLIGHT, column]
     lane.orders[FLIGHT, :] = 0
     order[Order.ROW] = message.row
     order[Order.SINCE_MS] = message.time_ms
@@ -116,7 +117,7 @@ def rest(lane: Lane, side: int, message: Message) -> None:
         end_order(lane.account, order)
 
 
-@njit(cache=True)
+@kernel
 def take_touch(lane: Lane, slot: int, price_bp: int, message: Message) -> None:
     """Fill an order against the opposite touch and remember what it consumed."""
     order = lane.orders[slot]
@@ -132,7 +133,7 @@ def take_touch(lane: Lane, slot: int, price_bp: int, message: Message) -> None:
         lane.account[Account.CONSUMED] = 1
 
 
-@njit(cache=True)
+@kernel
 def execute(lane: Lane, slot: int, price_bp: int, size_centi: int, time_ms: int) -> int:
     """Fill up to `size_centi` of an order, as far as the account can carry it.
 
@@ -165,7 +166,7 @@ def execute(lane: Lane, slot: int, price_bp: int, size_centi: int, time_ms: int)
     return size
 
 
-@njit(cache=True)
+@kernel
 def end_order(account: Ints, order: Ints) -> None:
     """Take an order off, filled or not, and remember the share that filled."""
     unfilled = order[Order.REMAINING]
@@ -176,7 +177,7 @@ def end_order(account: Ints, order: Ints) -> None:
     order[:] = 0
 
 
-@njit(cache=True)
+@kernel
 def cancel_all(account: Ints, orders: Ints) -> None:
     """End what is in flight and what rests, because the episode ends."""
     if orders[FLIGHT, Order.PRICE] > 0:
@@ -186,7 +187,7 @@ def cancel_all(account: Ints, orders: Ints) -> None:
             end_order(account, orders[slot])
 
 
-@njit(cache=True)
+@kernel
 def meets(side: int, price_bp: int, bid_bp: int, ask_bp: int) -> bool:
     """Whether an order at this price crosses the opposite quote."""
     if side == BUY:
@@ -194,7 +195,7 @@ def meets(side: int, price_bp: int, bid_bp: int, ask_bp: int) -> bool:
     return bid_bp > 0 and bid_bp >= price_bp
 
 
-@njit(cache=True)
+@kernel
 def displayed_centi(lane: Lane, side: int, price_bp: int) -> int:
     """Size others show at a price on an order's own side."""
     if lane.account[Account.BOOK_EMPTY] == 1:

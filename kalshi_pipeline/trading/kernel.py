@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kalshi_pipeline.compiled import kernel
 from kalshi_pipeline.config import MICRO_PER_DOLLAR
 from kalshi_pipeline.feature_table import TENSOR_WIDTH
 from kalshi_pipeline.market.fees import fees_of
@@ -72,7 +72,7 @@ class Lanes(NamedTuple):
     equity_mid_micro: Ints  # [N]
 
 
-@njit(cache=True)
+@kernel
 def reset_lanes(tape: Tape, lanes: Lanes, rules: Rules, which: Ints, episodes: Ints) -> None:
     """Start `episodes[k]` in lane `which[k]`."""
     for k in range(len(which)):
@@ -100,7 +100,7 @@ def reset_lanes(tape: Tape, lanes: Lanes, rules: Rules, which: Ints, episodes: I
         lanes.reward[lane] = 0.0
 
 
-@njit(cache=True)
+@kernel
 def step_lanes(tape: Tape, lanes: Lanes, rules: Rules, which: Ints, actions: Ints) -> bool:
     """Advance every unfinished lane by one step; True, and nothing done, if an action is none."""
     for lane in which:
@@ -113,7 +113,7 @@ def step_lanes(tape: Tape, lanes: Lanes, rules: Rules, which: Ints, actions: Int
     return False
 
 
-@njit(cache=True)
+@kernel
 def submit(tape: Tape, lanes: Lanes, rules: Rules, which: Ints, actions: Ints) -> None:
     """Send the order each action stands for, if the mask allows it, and move to the next step."""
     for lane in which:
@@ -141,7 +141,7 @@ def submit(tape: Tape, lanes: Lanes, rules: Rules, which: Ints, actions: Ints) -
         flight[Order.SINCE_MS] = tape.time_ms[row] + rules.latency_ms
 
 
-@njit(cache=True)
+@kernel
 def advance(tape: Tape, lanes: Lanes, rules: Rules, which: Ints) -> None:
     """Replay the messages up to the step each lane stands at."""
     for index in which:
@@ -181,7 +181,7 @@ def advance(tape: Tape, lanes: Lanes, rules: Rules, which: Ints) -> None:
         account[Account.ROW] = last
 
 
-@njit(cache=True)
+@kernel
 def observe(tape: Tape, lanes: Lanes, rules: Rules, which: Ints) -> None:
     """Mark the accounts, write observations and masks of the step each lane stands at."""
     for lane in which:
@@ -218,7 +218,7 @@ def observe(tape: Tape, lanes: Lanes, rules: Rules, which: Ints) -> None:
         )  # fmt: skip
 
 
-@njit(cache=True)
+@kernel
 def finish(tape: Tape, lanes: Lanes, rules: Rules, which: Ints) -> None:
     """End the episodes that stand at their last step; write rewards and equities.
 

@@ -17,9 +17,9 @@ from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kalshi_pipeline.compiled import kernel
 from kalshi_pipeline.config import BP_PER_DOLLAR
 from kalshi_pipeline.market.fees import (
     Fees,
@@ -101,14 +101,14 @@ class Lane(NamedTuple):
     limit_centi: int
 
 
-@njit(cache=True)
+@kernel
 def opening_centi(side: int, size_centi: int, position_centi: int) -> int:
     """The part of an order that does not close what is held."""
     held = -position_centi if side == BUY else position_centi
     return size_centi - min(size_centi, max(held, 0))
 
 
-@njit(cache=True)
+@kernel
 def cost_micro(
     side: int, price_bp: int, size_centi: int, position_centi: int, rate_bp: int, fees: Fees
 ) -> int:
@@ -124,7 +124,7 @@ def cost_micro(
     return opening * unit + worst_fee_micro(fees.rule, product)
 
 
-@njit(cache=True)
+@kernel
 def reserved_micro(orders: Ints, side: int, position_centi: int, fees: Fees) -> int:
     """Cash set aside for the resting order of a side."""
     order = orders[side]
@@ -135,7 +135,7 @@ def reserved_micro(orders: Ints, side: int, position_centi: int, fees: Fees) -> 
     )
 
 
-@njit(cache=True)
+@kernel
 def available_micro(account: Ints, orders: Ints, fees: Fees) -> int:
     """Cash free for new orders: A less what resting orders reserve."""
     position = int(account[Account.POSITION])
@@ -147,14 +147,14 @@ def available_micro(account: Ints, orders: Ints, fees: Fees) -> int:
     )
 
 
-@njit(cache=True)
+@kernel
 def invested_micro(account: Ints) -> int:
     """Cash the open position cost: p a contract when long, 1 - p when short."""
     position, basis = int(account[Account.POSITION]), int(account[Account.BASIS])
     return basis if position >= 0 else -position * BP_PER_DOLLAR - basis
 
 
-@njit(cache=True)
+@kernel
 def liquidation_micro(
     ladder: Ints, consumed: Ints, position_centi: int, grid_step_bp: int, fees: Fees
 ) -> int:
@@ -186,7 +186,7 @@ def liquidation_micro(
     return max(proceeds - up_to_cent_micro(product), 0)
 
 
-@njit(cache=True)
+@kernel
 def fill_outcome(
     account: Ints, order: Ints, price_bp: int, size_centi: int, rate_bp: int, fees: Fees
 ) -> tuple[int, int, int]:
@@ -208,7 +208,7 @@ def fill_outcome(
     return cash, account[Account.POSITION] + signed, carried
 
 
-@njit(cache=True)
+@kernel
 def affordable_centi(
     lane: Lane, order: Ints, price_bp: int, wanted_centi: int, rate_bp: int
 ) -> int:
@@ -233,7 +233,7 @@ def affordable_centi(
     return 0
 
 
-@njit(cache=True)
+@kernel
 def book_fill(
     account: Ints,
     order: Ints,
@@ -275,7 +275,7 @@ def book_fill(
     order[Order.REMAINING] -= size_centi
 
 
-@njit(cache=True)
+@kernel
 def mark_to_book(account: Ints, value_micro: int) -> None:
     """Mark the account, its position at this liquidation value, and at mid beside it."""
     position, cash = account[Account.POSITION], account[Account.CASH]
@@ -283,7 +283,7 @@ def mark_to_book(account: Ints, value_micro: int) -> None:
     mark(account, equity, cash + position * account[Account.MID2] // 2)
 
 
-@njit(cache=True)
+@kernel
 def mark(account: Ints, equity_micro: int, equity_mid_micro: int) -> None:
     """Set both equities; peak and drawdown follow the first."""
     account[Account.EQUITY] = equity_micro
@@ -293,7 +293,7 @@ def mark(account: Ints, equity_micro: int, equity_mid_micro: int) -> None:
     account[Account.DRAWDOWN] = max(account[Account.DRAWDOWN], fall)
 
 
-@njit(cache=True)
+@kernel
 def record_capital(account: Ints, available_micro: int) -> None:
     """Remember the largest sum of what the position cost and what orders reserve."""
     free = account[Account.CASH] - BP_PER_DOLLAR * max(-account[Account.POSITION], 0)
@@ -301,7 +301,7 @@ def record_capital(account: Ints, available_micro: int) -> None:
     account[Account.CAPITAL] = max(account[Account.CAPITAL], tied)
 
 
-@njit(cache=True)
+@kernel
 def close_trip(account: Ints) -> None:
     """Count the round trip that an open position at the end of the episode closes."""
     if account[Account.POSITION] != 0:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kalshi_pipeline.compiled import kernel
 from kalshi_pipeline.config import BP_PER_DOLLAR
 from kalshi_pipeline.trading.portfolio import Account
 from kalshi_pipeline.trading.tape import RowKind
@@ -32,7 +32,7 @@ class Message(NamedTuple):
     ask_bp: int
 
 
-@njit(cache=True)
+@kernel
 def apply_message(
     message: Message, account: Ints, ladder: Ints, consumed: Ints, grid_step_bp: int
 ) -> None:
@@ -61,7 +61,7 @@ def apply_message(
             consumed[message.side, index] = 0
 
 
-@njit(cache=True)
+@kernel
 def clear(account: Ints, ladder: Ints, consumed: Ints) -> None:
     """Empty a lane's ladder."""
     for side in range(2):

@@ -18,7 +18,10 @@ are cancelled. The reward is the change of liquidation equity in dollars (of equ
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba import typeof
 from numpy.typing import NDArray
 
 from kalshi_pipeline.config import BP_PER_DOLLAR, TradingConfig
@@ -72,6 +75,8 @@ class Simulator:
         )
         self.state = _new_lanes(lanes, _longest_ladder(universe.tape))
         self._all = np.arange(lanes)
+        arguments = (self.tape, self.state, self.rules, self._all, self._all)
+        self._step = _compiled(step_lanes, arguments)
         self.observation = self.state.observation
         self.mask = self.state.mask
         self.reward = self.state.reward
@@ -108,8 +113,8 @@ class Simulator:
         Raises:
             ValueError: an action that is none of the seven.
         """
-        actions = np.asarray(actions, dtype=np.int64)
-        if step_lanes(self.tape, self.state, self.rules, self._all, actions):
+        actions = np.ascontiguousarray(actions, dtype=np.int64)
+        if self._step(self.tape, self.state, self.rules, self._all, actions):
             raise ValueError(f"actions are 0 to {ACTIONS - 1}, were {np.unique(actions)}")
 
     def summary(self, lane: int) -> EpisodeSummary:
@@ -121,6 +126,13 @@ class Simulator:
             cash_start_micro=self.config.cash_start_micro,
             terminated=bool(self.terminated[lane]),
         )
+
+
+def _compiled(kernel: Any, arguments: tuple[Any, ...]) -> Any:
+    # what the dispatcher calls once it has looked at the type of every array, which costs more
+    # than a step of one lane; Python's own function where the compiler is switched off
+    compile_for = getattr(kernel, "compile", None)
+    return compile_for(tuple(map(typeof, arguments))) if compile_for else kernel
 
 
 def _check(config: TradingConfig) -> None:
