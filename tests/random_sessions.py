@@ -246,8 +246,9 @@ class _Player:
         side = random.choice((YES, NO))
         others = self.books[market].ladders[1 - side]
         if others and max(others) > 100:
-            price_bp = (10_000 - max(others)) // 100 * 100 + 100
-            self.change(market, side, min(price_bp, 9_900), self.size(random), random)
+            locked_bp = (10_000 - max(others)) // 100 * 100
+            price_bp = locked_bp + random.choice((0, 100))
+            self.change(market, side, min(max(price_bp, 100), 9_900), self.size(random), random)
 
     def remove(self, market: str, random: Random) -> None:
         if levels := self.levels(market):
