@@ -12,9 +12,9 @@ from kalshi_pipeline.plans import plan_names
 from tests.architecture.source import ROOT
 
 README = (ROOT / "README.md").read_text()
-SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.S)).replace("\\\n", " ")
+SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
 COMMANDS = [line.split("#")[0].strip() for line in SHELL.splitlines()]
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def test_every_make_target_the_readme_names_exists():
