@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EVALUATION = "evaluation"
 TRAINING_VERSION = f"1.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
-EVALUATION_VERSION = "1"  # raise when equal inputs give another report
+EVALUATION_VERSION = "2"  # raise when equal inputs give another report
 _SESSION_INPUTS = (BOOKS, TENSORS, SUITABLE)
 
 
