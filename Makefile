@@ -4,7 +4,8 @@ PYTHON ?= python3.11
 TORCH_INDEX ?=# an index that has torch's CPU build, where the default one has not
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
-export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
+# its own instance, whatever the environment says; another one: make ... DAGSTER_HOME=/its/folder
+export DAGSTER_HOME := $(CURDIR)/.dagster_home
 export PATH := $(BIN):$(PATH)
 export OPENBLAS_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
@@ -19,9 +20,10 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+# an instance's own settings are never overwritten
 home: setup
 	mkdir -p $(DAGSTER_HOME)
-	cp dagster.yaml $(DAGSTER_HOME)/dagster.yaml
+	test -e $(DAGSTER_HOME)/dagster.yaml || cp dagster.yaml $(DAGSTER_HOME)/dagster.yaml
 
 run: home
 	$(BIN)/kalshi run --plan $(PLAN)

@@ -13,7 +13,7 @@ import dagster as dg
 import kalshi_pipeline
 from kalshi_pipeline import plan_stages
 from kalshi_pipeline.assets.jobs import SESSION_JOB
-from kalshi_pipeline.assets.partitions import register
+from kalshi_pipeline.assets.partitions import open_instance, register
 from kalshi_pipeline.definitions import build_definitions
 from kalshi_pipeline.errors import KalshiPipelineError
 from kalshi_pipeline.plans import load_plan
@@ -53,7 +53,7 @@ def run_plan(name: str, say: Callable[[str], None]) -> PlanRun:
         say("the first run on a machine compiles the kernels, which takes about a minute, once")
     definitions = build_definitions(recording_roots(), root)
     seconds: Counter[str] = Counter()
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         register(instance, plan.sessions)
         for place, session in enumerate(plan.sessions, start=1):
             say(f"session {session} ({place} of {len(plan.sessions)})")

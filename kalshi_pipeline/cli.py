@@ -94,11 +94,9 @@ def _view(options: argparse.Namespace) -> None:
 
 
 def _register(options: argparse.Namespace) -> None:
-    import dagster as dg
+    from kalshi_pipeline.assets.partitions import open_instance, register
 
-    from kalshi_pipeline.assets.partitions import register
-
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         new = register(instance, options.session)
     print(f"registered: {', '.join(new) or 'none, all were known'}")
 

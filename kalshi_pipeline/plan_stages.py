@@ -137,17 +137,14 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
     judged = evaluate(
         universes,
         plan.roles,
-        [
-            NetworkPolicy(checkpoint, name="Learned", stochastic=True),
-            NetworkPolicy(checkpoint, name="Learned, likeliest action", stochastic=False),
-            *baselines(),
-        ],
+        [NetworkPolicy(checkpoint, name="Learned", stochastic=True), *baselines()],
         [asdict(entry) for entry in checkpoint.state.lineage],
         [asdict(entry) for entry in selected_on],
         _provenance(warehouse, plan, trained, inputs),
         plan.trading,
         plan.evaluation,
         progress,
+        variants=[NetworkPolicy(checkpoint, name="Learned, likeliest action", stochastic=False)],
         exclusions=_counted(exclusions),
     )
     with warehouse.stage(name, None, recipe) as staging:
@@ -234,7 +231,7 @@ def _provenance(
         "timesteps_total": trained.summary["timesteps_total"],
         "code_version": version("kalshi-pipeline"),
         "feature_table_version": FEATURE_TABLE_VERSION,
-        "generated": any(quality[session]["generated"] for session in plan.roles),
+        "generated": any(figures["generated"] for figures in quality.values()),
         "generations": dict(inputs) | recordings,
         "sessions": {str(session): _described(figures) for session, figures in quality.items()},
     }

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from kalshi_pipeline import stages
 from kalshi_pipeline.books import ladder_at, read_rows
-from kalshi_pipeline.errors import NotPublished, SessionNotFound
+from kalshi_pipeline.errors import NotPublished, RecordingError, SessionNotFound
 from kalshi_pipeline.market.prices import NO, YES
 from kalshi_pipeline.recordings.sources import SessionSources
 from kalshi_pipeline.storage.publish import Generation, Warehouse
@@ -38,28 +38,56 @@ class Report:
 
 
 def listing(sources: SessionSources, warehouse: Warehouse) -> Report:
-    """Every session there is: declared facts, and how far it has come."""
-    facts = []
-    for session in sources.sessions():
-        info = sources.open(session).info
-        seconds = (
-            round((info.ended_ms - info.started_ms) / 1000, 3)
-            if info.started_ms and info.ended_ms
-            else None
-        )
-        facts.append(
-            {
-                "session_id": session,
-                "title": info.title,
-                "generated": info.generated,
-                "started_at": _utc(info.started_ms),
-                "declared_duration_s": seconds,
-                "markets_subscribed": len(info.tickers),
-                "sequence": info.sequence,
-                "published": _published(warehouse, session),
-            }
-        )
+    """Every session there is or could be generated: declared facts, and how far it has come.
+
+    A folder that cannot be used is listed with its error; it hides no other.
+    """
+    from kalshi_pipeline.recordings import generator
+
+    profiles = {**generator.PROFILES, **generator.QUICK_PROFILES}
+    present = sources.sessions()
+    facts = [_present(sources, warehouse, session) for session in present]
+    facts += [
+        {
+            "session_id": session,
+            "title": profile.title,
+            "source": "can be generated",
+            "started_at": _utc(profile.started_at_ms),
+            "declared_duration_s": profile.duration_ms / 1000,
+            "markets_subscribed": profile.markets,
+            "published": [],
+        }
+        for session, profile in sorted(profiles.items())
+        if session not in present
+    ]
     return Report(facts, lambda: [_listing_table(facts)])
+
+
+def _present(sources: SessionSources, warehouse: Warehouse, session: int) -> dict[str, Any]:
+    published = _published(warehouse, session)
+    try:
+        info = sources.find(session).info
+    except RecordingError as error:
+        return {
+            "session_id": session,
+            "title": str(error),
+            "source": "cannot be used",
+            "started_at": None,
+            "declared_duration_s": None,
+            "markets_subscribed": None,
+            "published": published,
+        }
+    started, ended = info.started_ms, info.ended_ms
+    return {
+        "session_id": session,
+        "title": info.title,
+        "source": "generated" if info.generated else "recorded",
+        "started_at": _utc(info.started_ms),
+        "declared_duration_s": (ended - started) / 1000 if started and ended else None,
+        "markets_subscribed": len(info.tickers),
+        "sequence": info.sequence,
+        "published": published,
+    }
 
 
 def analysis(sources: SessionSources, warehouse: Warehouse, session: int) -> Report:
@@ -181,10 +209,10 @@ def _listing_table(facts: Sequence[Mapping[str, Any]]) -> Table:
     for entry in facts:
         table.add_row(
             str(entry["session_id"]),
-            "generated" if entry["generated"] else "recorded",
+            entry["source"],
             (entry["started_at"] or "")[:16],
             _duration(entry["declared_duration_s"]),
-            str(entry["markets_subscribed"]),
+            "" if entry["markets_subscribed"] is None else str(entry["markets_subscribed"]),
             f"{len(entry['published'])}/{len(stages.SESSION_STAGES)}",
             Text(entry["title"]),
         )

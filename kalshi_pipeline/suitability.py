@@ -3,8 +3,8 @@
 Source of the rule: training plan, section 1.3 (at least 50 timesteps, in at least 2 quartiles),
 with the quartiles cut over the market's *life*: the time in which it was observed open, gaps in the
 recording left out. For a market observed all session long that is the plan's rule. The *hindsight*
-universe looks at the whole session; the *causal* one only at the first part of each market's life,
-so that it could have been chosen live.
+universe looks at the whole session; the *causal* one only at what happened in the first part of
+each market's life (how long that life would be was known only afterwards).
 """
 
 from __future__ import annotations

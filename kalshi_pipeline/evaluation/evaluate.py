@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,7 @@ def evaluate(
     evaluation: EvaluationConfig,
     progress: Callable[[str], None],
     *,
+    variants: Sequence[Policy] = (),
     exclusions: Sequence[Mapping[str, Any]] = (),
 ) -> Evaluation:
     """Judge the first policy beside the others on every session.
@@ -70,17 +71,20 @@ def evaluate(
         config: rules of an episode; fill model and fees name the cell.
         evaluation: lanes, repeats, bootstrap, seed.
         progress: told one line before each backtest.
+        variants: other forms of the judged policy: shown beside it, never a baseline of it.
         exclusions: `{session, reason}` and optionally `count`, one for each thing left out.
 
     Raises:
         EvaluationError: no policy, names not unique, a session without a role, no episode at all,
             or a lineage that cannot be read.
     """
-    _check(universes, roles, policies)
+    shown = (*policies[:1], *variants, *policies[1:])
+    _check(universes, roles, shown)
     names = [policy.name for policy in policies]
+    extra = [policy.name for policy in variants]
     used = Lineage.of(lineage, selected_on)
-    ledger = _labelled(_run(universes, policies, config, evaluation, progress), roles, used)
-    report = _report(ledger, names, used, provenance, Cell.of(config), evaluation)
+    ledger = _labelled(_run(universes, shown, config, evaluation, progress), roles, used)
+    report = _report(ledger, names, extra, used, provenance, Cell.of(config), evaluation)
     report["settings"] = {"trading": asdict(config), "evaluation": asdict(evaluation)}
     report["exclusions"] = _exclusions(exclusions)
     return Evaluation(report=report, ledger=ledger)
@@ -130,6 +134,7 @@ def _labelled(ledger: pa.Table, roles: Mapping[int, str], used: Lineage) -> pa.T
 def _report(
     ledger: pa.Table,
     names: Sequence[str],
+    variants: Sequence[str],
     used: Lineage,
     provenance: Mapping[str, Any],
     cell: Cell,
@@ -137,17 +142,19 @@ def _report(
 ) -> dict[str, Any]:
     generated = bool(provenance.get("generated", False))
     clean = ledger.filter(pc.equal(ledger["label"], Label.CLEAN_FORWARD.value))
-    headline = take(_CLEAN, clean, names, evaluation) if clean.num_rows else None
-    judged = headline or take(_NONE_CLEAN, ledger, names, evaluation)
+    shown = (*names[:1], *variants, *names[1:])
+    headline = take(_CLEAN, clean, shown, evaluation) if clean.num_rows else None
+    judged = headline or take(_NONE_CLEAN, ledger, shown, evaluation)
+    compared = replace(judged, metrics=tuple(m for m in judged.metrics if m.policy in names))
     labels = _labels(ledger)
     judgement = verdict(
-        headline.metrics if headline else (),
+        compared.metrics if headline else (),
         Counter({Label(name): counts["events"] for name, counts in labels.items()}),
         cell,
         evaluation,
         generated=generated,
     )
-    answers = _criteria(ledger, judged, clean if headline else ledger, names, evaluation)
+    answers = _criteria(ledger, compared, clean if headline else ledger, names, evaluation)
     return {
         "schema_version": SCHEMA_VERSION,
         "verdict": asdict(judgement),
@@ -161,7 +168,7 @@ def _report(
         "headline": headline.table() if headline else None,
         "criteria": [asdict(answer) for answer in answers],
         "shape": shape(judged, evaluation),
-        "sessions": _sessions(ledger, names, provenance, evaluation),
+        "sessions": _sessions(ledger, shown, provenance, evaluation),
     }
 
 

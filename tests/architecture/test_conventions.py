@@ -84,3 +84,11 @@ def test_the_error_tree_is_drawn_in_full():
     for value in vars(errors).values():
         if isinstance(value, type) and issubclass(value, Exception):
             assert value.__name__ in (errors.__doc__ or "")
+
+
+def test_every_package_is_installed():
+    import tomllib
+
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = {name for name, path in MODULES if path.name == "__init__.py"}
+    assert found == set(settings["packages"])
