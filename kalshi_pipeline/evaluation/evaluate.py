@@ -220,6 +220,9 @@ def _criteria(
     names: Sequence[str],
     evaluation: EvaluationConfig,
 ) -> tuple[Criterion, ...]:
+    ledger, judged_rows = (
+        rows.filter(pc.is_in(rows["policy"], pa.array(names))) for rows in (ledger, judged_rows)
+    )
     validation = ledger.filter(pc.match_substring(ledger["role"], VALIDATION))
     tiers = {tier: judged_rows.filter(pc.equal(judged_rows["tier"], tier)) for tier in _TIERS}
     return criteria(

@@ -165,3 +165,16 @@ def test_nothing_to_evaluate_on_is_refused() -> None:
     empty = Universe(named_universe(1, 1).tape, ())
     with pytest.raises(EvaluationError, match="no episode"):
         run({1: empty})
+
+
+def test_a_variant_of_the_judged_policy_is_shown_but_is_no_baseline() -> None:
+    universes = {1: named_universe(1, 4), 2: named_universe(2, 5)}
+    roles = {1: "validation", 2: "forward"}
+    variant = Renamed(PassiveTwoSided(), name="PPO, likeliest action")
+    alone = run(universes, roles=roles).report
+    beside = run(universes, roles=roles, variants=[variant]).report
+    assert beside["verdict"] == alone["verdict"]
+    assert beside["criteria"] == alone["criteria"]
+    assert beside["baselines"] == alone["baselines"]
+    shown = [row["policy"] for row in beside["headline"]["policies"]]
+    assert shown[:2] == ["PPO", "PPO, likeliest action"]

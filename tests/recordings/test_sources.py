@@ -18,7 +18,14 @@ def record(root, session: int) -> None:
     (folder / "messages.ndjson").write_bytes(b"")
 
 
+def test_a_root_that_does_not_exist_is_refused_not_generated_around(tmp_path):
+    with pytest.raises(MissingFile, match="does not exist") as missing:
+        SessionSources([tmp_path / "typo"], tmp_path / "generated")
+    assert missing.value.value == str(tmp_path / "typo")
+
+
 def test_a_session_nobody_recorded_is_generated_once(tmp_path):
+    (tmp_path / "recorded").mkdir()
     sources = SessionSources([tmp_path / "recorded"], tmp_path / "generated")
     assert sources.sessions() == []
     said: list[str] = []
