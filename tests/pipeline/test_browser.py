@@ -23,6 +23,11 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update",
 ]  # fmt: skip
 
+FLOW = {
+    "market_data": ("raw_messages", "books", "feature_tensors", "suitable_markets"),
+    "quick": ("phase_1", "phase_2", "phase_3", "evaluation"),
+}
+
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
@@ -88,17 +93,15 @@ def test_the_lineage_page_shows_the_flow_from_frames_to_verdict(served, tmp_path
         page = browser.pages[0]
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"{address}/asset-groups")
-        for group in ("market_data", "quick"):
-            page.locator(f'text="{group}"').last.dblclick(timeout=30_000)
-            page.wait_for_timeout(1_500)
-        for name in (
-            "raw_messages", "books", "feature_tensors", "suitable_markets",
-            "phase_1", "phase_2", "phase_3", "evaluation",
-        ):  # fmt: skip
-            page.locator(f'text="{name}"').last.wait_for(state="visible", timeout=30_000)
+        for group, names in FLOW.items():
+            page.goto(f"{address}/locations/kalshi_pipeline/asset-groups/{group}/lineage")
+            for name in names:
+                # the page also keeps hidden copies of its labels, to measure them
+                shown = page.locator(f'text="{name}" >> visible=true')
+                shown.first.wait_for(timeout=60_000)
+            page.screenshot(path=str(tmp_path / f"{group}.png"))
         page.goto(f"{address}/assets/books?view=partitions&partition=902")
-        page.locator('text="quality score"').wait_for(timeout=30_000)
+        page.locator('text="quality score" >> visible=true').first.wait_for(timeout=60_000)
         page.screenshot(path=str(tmp_path / "books.png"))
         browser.close()
     foreign = [url for url in asked if url.startswith("http") and not url.startswith(address)]
