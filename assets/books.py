@@ -3,13 +3,14 @@
 from typing import Any
 
 import dagster as dg
-import pyarrow.parquet as pq
 
 from kalshi_pipeline import stages
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import parquet_facts, published, table_metadata
 from kalshi_pipeline.assets.raw_messages import raw_messages
+from kalshi_pipeline.book_schemas import SEGMENT_SCHEMA
 from kalshi_pipeline.resources.warehouse import WarehouseResource
+from kalshi_pipeline.storage.tables import read_table
 
 
 @dg.asset(
@@ -30,7 +31,7 @@ def books(
     their segments, full ladders to rebuild any book, and the session's measured quality.
     """
     generation = stages.build_session_books(warehouse.open(), int(context.partition_key))
-    segments = pq.read_table(generation.path("segments.parquet")).to_pylist()
+    segments = read_table(generation.path("segments.parquet"), SEGMENT_SCHEMA).to_pylist()
     return published(
         generation,
         context,

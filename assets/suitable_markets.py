@@ -3,7 +3,6 @@
 from typing import Any
 
 import dagster as dg
-import pyarrow.parquet as pq
 
 from kalshi_pipeline import stages
 from kalshi_pipeline.assets.books import books
@@ -11,6 +10,8 @@ from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import parquet_facts, published, table_metadata
 from kalshi_pipeline.resources.warehouse import WarehouseResource
+from kalshi_pipeline.storage.tables import read_table
+from kalshi_pipeline.suitability import SCHEMA
 
 
 @dg.asset(
@@ -31,7 +32,7 @@ def suitable_markets(
     session in sight, and causally from its first part.
     """
     generation = stages.choose_session_markets(warehouse.open(), int(context.partition_key))
-    table = pq.read_table(generation.path("suitable_markets.parquet"))
+    table = read_table(generation.path("suitable_markets.parquet"), SCHEMA)
     return published(
         generation,
         context,

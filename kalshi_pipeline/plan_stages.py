@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from kalshi_pipeline.book_schemas import LADDER_SCHEMA
 from kalshi_pipeline.books import read_markets, read_rows
 from kalshi_pipeline.errors import MissingParent, NotPublished
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
@@ -20,6 +21,8 @@ from kalshi_pipeline.features import read_tensors
 from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.stages import BOOKS, RAW, SUITABLE, TENSORS, Progress
 from kalshi_pipeline.storage.publish import EXPORTS, Generation, Recipe, Warehouse
+from kalshi_pipeline.storage.tables import read_table
+from kalshi_pipeline.suitability import SCHEMA as SUITABLE_SCHEMA
 from kalshi_pipeline.trading.tape import Universe
 from kalshi_pipeline.trading.universe import ROW_COLUMNS, Exclusion, SessionData, build_universe
 
@@ -171,9 +174,9 @@ def load_session(warehouse: Warehouse, session: int) -> SessionData:
     return SessionData(
         session=session,
         rows=read_rows(books.verified(), ROW_COLUMNS),
-        ladders=pq.read_table(books.path("ladders.parquet")),
+        ladders=read_table(books.path("ladders.parquet"), LADDER_SCHEMA),
         tensors=read_tensors(tensors.verified()),
-        suitable=pq.read_table(suitable.path("suitable_markets.parquet")),
+        suitable=read_table(suitable.path("suitable_markets.parquet"), SUITABLE_SCHEMA),
         markets=read_markets(books.folder),
     )
 

@@ -11,8 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 
-import pyarrow.parquet as pq
-
+from kalshi_pipeline.book_schemas import SEGMENT_SCHEMA
 from kalshi_pipeline.books import (
     BOOKS_VERSION,
     build_books,
@@ -26,9 +25,10 @@ from kalshi_pipeline.features import FEATURES_VERSION, build_tensors, read_tenso
 from kalshi_pipeline.market.orderbook import BOOKS_KERNEL_VERSION
 from kalshi_pipeline.plans import steps_of
 from kalshi_pipeline.recordings.folder import Recording, session_info
-from kalshi_pipeline.recordings.ingest import INGEST_VERSION, ingest
-from kalshi_pipeline.recordings.messages import MESSAGES_VERSION
+from kalshi_pipeline.recordings.ingest import INGEST_VERSION, QUARANTINE_SCHEMA, ingest
+from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA, MESSAGES_VERSION
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse, canonical_json
+from kalshi_pipeline.storage.tables import read_table
 from kalshi_pipeline.suitability import (
     SUITABILITY_VERSION,
     suitable_markets,
@@ -74,8 +74,8 @@ def build_session_books(
     if found := warehouse.made_from(BOOKS, str(session), recipe):
         return found
     books = build_books(
-        pq.read_table(raw.path("messages.parquet"), read_dictionary=["market"]),
-        pq.read_table(raw.path("quarantine.parquet")),
+        read_table(raw.path("messages.parquet"), MESSAGE_SCHEMA),
+        read_table(raw.path("quarantine.parquet"), QUARANTINE_SCHEMA),
         session_info(session, json.loads(raw.path("session.json").read_bytes())),
         json.loads(raw.path("markets.json").read_bytes()),
         config,
@@ -106,7 +106,7 @@ def build_session_tensors(
         return found
     tensors = build_tensors(
         read_rows(books.verified()),
-        pq.read_table(books.path("segments.parquet")),
+        read_table(books.path("segments.parquet"), SEGMENT_SCHEMA),
         read_markets(books.verified()),
         steps,
         config.cost_size_centi,
@@ -139,7 +139,7 @@ def choose_session_markets(
         return found
     table = suitable_markets(
         read_rows(books.verified()),
-        pq.read_table(books.path("segments.parquet")),
+        read_table(books.path("segments.parquet"), SEGMENT_SCHEMA),
         read_tensors(tensors.verified()),
         read_markets(books.verified()),
         rule,

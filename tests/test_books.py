@@ -14,6 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kalshi_pipeline.book_schemas import (
+    BOOK_SCHEMA,
+    LADDER_SCHEMA,
+    MARKET_SCHEMA,
+    SEGMENT_SCHEMA,
+)
 from kalshi_pipeline.books import (
     Books,
     Market,
@@ -28,6 +34,8 @@ from kalshi_pipeline.errors import RecordingError
 from kalshi_pipeline.market.replay_tables import RowKind
 from kalshi_pipeline.recordings.folder import Recording, open_folder
 from kalshi_pipeline.recordings.generator import QUICK_PROFILES
+from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
+from kalshi_pipeline.storage.tables import read_table
 from tests.oracle import replay as oracle
 from tests.oracle.book import NO, YES, DictBook
 from tests.random_sessions import (
@@ -198,6 +206,15 @@ def test_equal_schemas_whatever_the_session_holds():
         for b in map(books_of, LITTLE.values())
     ]
     assert all(schema == schemas[0] for schema in schemas)
+
+
+def test_the_tables_have_the_schemas_their_readers_insist_on(tmp_path):
+    write_books(books_of(LITTLE["one snapshot"]), tmp_path)
+    for name, schema in {
+        "books": BOOK_SCHEMA, "segments": SEGMENT_SCHEMA, "ladders": LADDER_SCHEMA,
+        "markets": MARKET_SCHEMA, "quarantine": QUARANTINE_SCHEMA,
+    }.items():  # fmt: skip
+        assert read_table(tmp_path / f"{name}.parquet", schema).schema == schema
 
 
 def test_a_market_of_which_only_the_snapshot_was_seen_has_one_row():
