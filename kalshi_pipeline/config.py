@@ -20,6 +20,15 @@ MAX_LINE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
+class DepletionConfig:
+    """How far a trade may lie from the decrease of the touch it made. Source: domain.md, 10."""
+
+    recv_window_ms: int = 2_000  # on receive time; trades of 2025 are timed in whole seconds
+    exchange_window_ms: int = 100  # on exchange time; in every recording it is the same
+    candidates: int = 256  # at most so many trades and decreases are looked through, either way
+
+
+@dataclass(frozen=True)
 class BookConfig:
     """How raw messages become trusted books."""
 
@@ -30,6 +39,7 @@ class BookConfig:
     clock_back_ms: int = 1_000  # a receive clock going back further is counted
     clock_jump_ms: int = 86_400_000  # a jump further than a day closes the segment
     ladder_every: int = 1_000  # full ladders are kept every N messages of a segment
+    depletion: DepletionConfig = field(default_factory=DepletionConfig)
 
 
 @dataclass(frozen=True)

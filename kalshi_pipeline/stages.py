@@ -34,6 +34,7 @@ from kalshi_pipeline.suitability import (
     suitable_markets,
     write_suitable_markets,
 )
+from kalshi_pipeline.traded import TRADED_VERSION, write_traded
 
 RAW, BOOKS, TENSORS, SUITABLE = "raw_messages", "books", "feature_tensors", "suitable_markets"
 SESSION_STAGES = (RAW, BOOKS, TENSORS, SUITABLE)
@@ -42,7 +43,7 @@ SESSION_STAGES = (RAW, BOOKS, TENSORS, SUITABLE)
 # its output changes for equal input (a test holds the outputs of a fixed session against them)
 CODE_VERSIONS = {
     RAW: f"{INGEST_VERSION}.{MESSAGES_VERSION}",
-    BOOKS: f"{BOOKS_VERSION}.{BOOKS_KERNEL_VERSION}",
+    BOOKS: f"{BOOKS_VERSION}.{BOOKS_KERNEL_VERSION}.{TRADED_VERSION}",
     TENSORS: f"{FEATURES_VERSION}.{FEATURE_TABLE_VERSION}",
     SUITABLE: SUITABILITY_VERSION,
 }
@@ -67,22 +68,24 @@ def ingest_session(warehouse: Warehouse, recording: Recording) -> Generation:
 def build_session_books(
     warehouse: Warehouse, session: int, config: BookConfig | None = None
 ) -> Generation:
-    """Message table -> books, segments, quarantine, session quality."""
+    """Message table -> books, segments, quarantine, traded size, session quality."""
     config = config or PipelineConfig().book
     raw = warehouse.current(RAW, str(session))
     recipe = Recipe(CODE_VERSIONS[BOOKS], asdict(config), {RAW: raw.content_hash})
     if found := warehouse.made_from(BOOKS, str(session), recipe):
         return found
+    info = session_info(session, json.loads(raw.path("session.json").read_bytes()))
     books = build_books(
         read_table(raw.path("messages.parquet"), MESSAGE_SCHEMA),
         read_table(raw.path("quarantine.parquet"), QUARANTINE_SCHEMA),
-        session_info(session, json.loads(raw.path("session.json").read_bytes())),
+        info,
         json.loads(raw.path("markets.json").read_bytes()),
         config,
     )
     with warehouse.stage(BOOKS, str(session), recipe) as staging:
         write_books(books, staging.folder)
-        quality = {**books.quality, "frames": raw.summary["frames"]}
+        traded = write_traded(raw.path("messages.parquet"), staging.folder, info, config.depletion)
+        quality = {**books.quality, "frames": raw.summary["frames"], **traded}
         (staging.folder / "session_quality.json").write_text(canonical_json(quality))
         staging.summary.update(quality)
     return staging.generation

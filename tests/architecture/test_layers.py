@@ -8,7 +8,7 @@ from tests.architecture.source import PACKAGES, imports, modules
 
 BASE = {"compiled", "config", "errors", "names", "feature_table"}
 STAGES = {"book_schemas", "books", "feature_kernel", "features", "suitability"}
-DATA = BASE | STAGES | {"market", "recordings", "session_quality"}
+DATA = BASE | STAGES | {"market", "recordings", "session_quality", "traded"}
 # component -> what of the project it may import
 MAY_IMPORT = {
     "compiled": set(),
@@ -25,6 +25,8 @@ MAY_IMPORT = {
     "feature_kernel": BASE | {"market"},
     "features": BASE | {"market", "books", "feature_kernel"},
     "suitability": BASE | {"market", "books", "features"},
+    "traded_size": BASE | {"market", "recordings"},
+    "traded": BASE | {"market", "recordings", "traded_size"},
     "storage": BASE,
     "plans": BASE,
     "trading": BASE | {"market", "books", "features"},
