@@ -43,6 +43,35 @@ class BookConfig:
 
 
 @dataclass(frozen=True)
+class RecoveryConfig:
+    """How rows of a collector's database become books. See `docs/RECOVERY.md`."""
+
+    # sizes above 50 cents in rows recorded before 17 December 2025, whose collector mislaid them:
+    #   as_recorded    what the rows say, which is what the predecessor read
+    #   upper_bound    the snapshot's quantity plus every recorded change
+    #   remove_stale   ... and a change from nothing to nothing took that quantity away
+    #   uncross        ... and so does a crossed or locked book, from the older level that may be
+    #                  stale
+    policy: Literal["as_recorded", "upper_bound", "remove_stale", "uncross"] = "uncross"
+    # a row whose size before the change is not ours (rows before it are missing) is rejected, which
+    # ends the segment (strict), or sets the level to what it says (continuous)
+    trust: Literal["strict", "continuous"] = "strict"
+
+
+@dataclass(frozen=True)
+class DatabaseConfig:
+    """How the database is read."""
+
+    connect_timeout_s: int = 10
+    statement_timeout_ms: int = 120_000
+    tries: int = 4  # of one page, the first one included
+    backoff_s: float = 0.5  # before the second try; doubled each time
+    page_rows: int = 50_000
+    # rows written late (a batch put back into the queue) are put in order within so many rows
+    reorder_rows: int = 20_000
+
+
+@dataclass(frozen=True)
 class StepConfig:
     """When the agent may act."""
 
@@ -105,6 +134,8 @@ class EvaluationConfig:
 class PipelineConfig:
     """All of it."""
 
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    database: DatabaseConfig = field(default_factory=DatabaseConfig)
     book: BookConfig = field(default_factory=BookConfig)
     step: StepConfig = field(default_factory=StepConfig)
     suitability: SuitabilityConfig = field(default_factory=SuitabilityConfig)

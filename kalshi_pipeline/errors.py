@@ -4,7 +4,10 @@ KalshiPipelineError
 ├── RecordingError            the raw capture
 │   ├── SessionNotFound       no source knows this session id
 │   ├── MissingFile           a recording folder lacks session.json or its messages
-│   └── CorruptRecording      a file of the recording cannot be read at all
+│   ├── CorruptRecording      a file of the recording cannot be read at all
+│   ├── SourceUnavailable     the database cannot be reached, or broke off for good
+│   ├── SchemaMismatch        the database lacks a table or column, or has another type there
+│   └── SourceChanged         the session's rows changed while they were being read
 ├── InvalidName               a session id or ticker that is not one
 ├── StorageError              the warehouse
 │   ├── NotPublished          nothing has been published under this name yet
@@ -66,6 +69,18 @@ class MissingFile(RecordingError):
 
 class CorruptRecording(RecordingError):
     """A file of the recording cannot be read at all."""
+
+
+class SourceUnavailable(RecordingError):
+    """The database cannot be reached, or broke off more often than is tried again."""
+
+
+class SchemaMismatch(RecordingError):
+    """The database lacks a table or column that is needed, or has another type there."""
+
+
+class SourceChanged(RecordingError):
+    """The session's rows changed while they were being read; nothing of it is kept."""
 
 
 class InvalidName(KalshiPipelineError):

@@ -20,6 +20,7 @@ from kalshi_pipeline import stages
 from kalshi_pipeline.books import ladder_at, read_rows
 from kalshi_pipeline.errors import NotPublished, RecordingError, SessionNotFound
 from kalshi_pipeline.market.prices import NO, YES
+from kalshi_pipeline.recordings.folder import SessionInfo, is_completed
 from kalshi_pipeline.recordings.sources import SessionSources
 from kalshi_pipeline.storage.publish import Generation, Warehouse
 
@@ -81,13 +82,19 @@ def _present(sources: SessionSources, warehouse: Warehouse, session: int) -> dic
     return {
         "session_id": session,
         "title": info.title,
-        "source": "generated" if info.generated else "recorded",
+        "source": _source(info),
         "started_at": _utc(info.started_ms),
         "declared_duration_s": (ended - started) / 1000 if started and ended else None,
         "markets_subscribed": len(info.tickers),
         "sequence": info.sequence,
         "published": published,
     }
+
+
+def _source(info: SessionInfo) -> str:
+    if info.declared.get("kind") == "database":
+        return "database" if is_completed(info) else "database, active"
+    return "generated" if info.generated else "recorded"
 
 
 def analysis(sources: SessionSources, warehouse: Warehouse, session: int) -> Report:

@@ -24,9 +24,10 @@ from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
 from kalshi_pipeline.features import FEATURES_VERSION, build_tensors, read_tensors, write_tensors
 from kalshi_pipeline.market.orderbook import BOOKS_KERNEL_VERSION
 from kalshi_pipeline.plans import steps_of
-from kalshi_pipeline.recordings.folder import Recording, session_info
-from kalshi_pipeline.recordings.ingest import INGEST_VERSION, QUARANTINE_SCHEMA, ingest
+from kalshi_pipeline.recordings.folder import session_info
+from kalshi_pipeline.recordings.ingest import INGEST_VERSION, QUARANTINE_SCHEMA
 from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA, MESSAGES_VERSION
+from kalshi_pipeline.recordings.sources import Session, reading_settings, write_messages
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse, canonical_json
 from kalshi_pipeline.storage.tables import read_table
 from kalshi_pipeline.suitability import (
@@ -51,14 +52,16 @@ CODE_VERSIONS = {
 Progress = Callable[[str], None]
 
 
-def ingest_session(warehouse: Warehouse, recording: Recording) -> Generation:
-    """Raw frames of a recording -> its message table."""
+def ingest_session(warehouse: Warehouse, recording: Session) -> Generation:
+    """Raw frames of a recording, or rows of a database's session -> its message table."""
     session = str(recording.info.session)
-    recipe = Recipe(CODE_VERSIONS[RAW], {}, {"recording": recording.fingerprint()})
+    recipe = Recipe(
+        CODE_VERSIONS[RAW], reading_settings(recording), {"recording": recording.fingerprint()}
+    )
     if found := warehouse.made_from(RAW, session, recipe):
         return found
     with warehouse.stage(RAW, session, recipe) as staging:
-        summary = ingest(recording, staging.folder)
+        summary = write_messages(recording, staging.folder)
         (staging.folder / "session.json").write_text(canonical_json(recording.info.declared))
         (staging.folder / "markets.json").write_text(canonical_json(list(recording.markets)))
         staging.summary.update(asdict(summary))

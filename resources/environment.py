@@ -2,6 +2,8 @@
 
 `KALSHI_RECORDINGS`  one or more folders of recordings, separated like `PATH`
 `KALSHI_WAREHOUSE`   root of everything published
+`DATABASE_URL`       PostgreSQL database of a collector, read and never written by the pipeline
+`DATABASE_URL_POOLED`  the same database behind a transaction pooler: preferred for reading
 """
 
 from __future__ import annotations
@@ -26,9 +28,17 @@ def warehouse_root() -> str:
     return os.environ.get("KALSHI_WAREHOUSE") or str(home / "warehouse")
 
 
+def database_url(*, pooled: bool = True) -> str | None:
+    """Where the database is; never to be shown, logged or put into a run's configuration."""
+    names = ("DATABASE_URL_POOLED", "DATABASE_URL") if pooled else ("DATABASE_URL",)
+    return next((url for name in names if (url := os.environ.get(name))), None)
+
+
 def open_sources(roots: list[str], warehouse: str) -> SessionSources:
-    """Sessions of these folders; generated ones lie beside the warehouse's outputs."""
-    return SessionSources([Path(root) for root in roots], Path(warehouse) / "generated")
+    """Sessions of these folders, of the database and, beside the warehouse's outputs, generated."""
+    return SessionSources(
+        [Path(root) for root in roots], Path(warehouse) / "generated", database_url()
+    )
 
 
 def open_warehouse(root: str) -> Warehouse:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.postgres import Server, running_server
 
 ROOT = Path(__file__).parents[1]
 RECORDINGS = Path(os.environ.get("KALSHI_RECORDINGS") or ROOT.parent / "shared" / "recordings")
@@ -31,6 +34,15 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server of this process's own; stopped and removed at the end."""
+    with running_server() as server:
+        if server is None:
+            pytest.skip("no PostgreSQL on this machine")
+        yield server
+
+
 @pytest.fixture
 def pipeline_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project home: a Dagster instance, a warehouse, no recordings."""
@@ -39,5 +51,6 @@ def pipeline_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "dagster.yaml", home)
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     monkeypatch.setenv("KALSHI_WAREHOUSE", str(tmp_path / "warehouse"))
-    monkeypatch.delenv("KALSHI_RECORDINGS", raising=False)
+    for name in ("KALSHI_RECORDINGS", "DATABASE_URL", "DATABASE_URL_POOLED"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path

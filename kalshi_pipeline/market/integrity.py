@@ -23,6 +23,10 @@ class Reason(IntEnum):
     SIZE_INVALID = 16  # no exact number, too large, or a snapshot's level not of one positive size
     SIDE_INVALID = 17
     UNKNOWN_MARKET = 18
+    # rejected while reading rows of a database
+    DISCONTINUITY = 19  # the size before the change is not the one our book has: rows are missing
+    CONVENTION = 20  # a snapshot that fits neither convention of the four ladders
+    ACTION_INVALID = 21
     # rejected while replaying
     PRICE_OFF_TICK = 30
     DUPLICATE = 31

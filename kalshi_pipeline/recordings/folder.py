@@ -48,6 +48,12 @@ class SessionInfo:
     declared: Mapping[str, Any]
 
 
+def is_completed(info: SessionInfo) -> bool:
+    """Whether a session will get no more rows; a folder is written when its session is over."""
+    is_active = info.declared.get("status") not in (None, "closed", "error")
+    return info.ended_ms is not None or not is_active
+
+
 @dataclass(frozen=True)
 class RawLine:
     """One line of a recording, or the place where a file broke off.

@@ -9,6 +9,7 @@ import pytest
 from kalshi_pipeline.errors import InvalidName, MissingFile, SessionNotFound
 from kalshi_pipeline.recordings.generator import PROFILES, QUICK_PROFILES
 from kalshi_pipeline.recordings.sources import SessionSources
+from tests.recordings.collector_tables import DDL, add_session
 
 
 def record(root, session: int) -> None:
@@ -70,3 +71,29 @@ def test_an_unknown_session_is_told_what_there_is_and_what_could_be(tmp_path):
 def test_a_session_id_is_never_a_path(tmp_path):
     with pytest.raises(InvalidName):
         SessionSources([tmp_path], tmp_path).open("../1")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def with_database(postgres, tmp_path):
+    """Sources with a folder that has session 12 and a database that has 12 and 13."""
+    record(tmp_path / "recorded", 12)
+    name = postgres.create("sources", DDL)
+    with postgres.admin(name) as rows:
+        add_session(rows, 12)
+        add_session(rows, 13, status="active")
+    return SessionSources([tmp_path / "recorded"], tmp_path / "generated", postgres.url("sources"))
+
+
+def test_a_folder_wins_over_the_database_and_the_database_over_the_generator(with_database):
+    assert with_database.sessions() == [12, 13]
+    assert with_database.completed() == [12]
+    assert with_database.open(12).info.title == "recorded"
+    assert with_database.open(13).info.title == "database session 13"
+    assert with_database.find(13).info.declared["status"] == "active"
+
+
+def test_the_plan_s_sessions_are_not_made_up_where_there_is_a_database(with_database):
+    with pytest.raises(SessionNotFound, match="the database has no such session") as absent:
+        with_database.open(32)
+    assert absent.value.session == 32
+    assert with_database.open(903).info.generated
