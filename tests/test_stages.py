@@ -81,7 +81,7 @@ def nothing_may_be_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     def computed_again(*_: object) -> None:
         raise AssertionError("computed again")
 
-    for name in ("ingest", "build_books", "build_tensors", "suitable_markets"):
+    for name in ("write_messages", "build_books", "build_tensors", "suitable_markets"):
         monkeypatch.setattr(stages, name, computed_again)
 
 
