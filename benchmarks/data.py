@@ -14,7 +14,7 @@ from kalshi_pipeline.recordings.folder import Recording, open_folder
 from kalshi_pipeline.recordings.generator import SessionProfile, write_session
 from kalshi_pipeline.recordings.ingest import ingest
 from kalshi_pipeline.recordings.replay_order import SessionFrames, frames_of
-from kalshi_pipeline.suitability import suitable_markets
+from kalshi_pipeline.suitability import in_memory, suitable_markets
 from kalshi_pipeline.trading.tape import Universe
 from kalshi_pipeline.trading.universe import SessionData, build_universe
 
@@ -50,7 +50,12 @@ def material(profile: SessionProfile, folder: Path) -> Material:
         books.rows, books.segments, books.markets, CONFIG.step, CONFIG.book.cost_size_centi
     )
     suitable = suitable_markets(
-        books.rows, books.segments, tensors, books.markets, CONFIG.suitability
+        in_memory(books.rows),
+        books.segments,
+        tensors.step_row,
+        books.markets,
+        None,
+        CONFIG.suitability,
     )
     data = SessionData(info.session, books.rows, books.ladders, tensors, suitable, books.markets)
     universe, _ = build_universe([data], MIN_STEPS)

@@ -10,6 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+
+import numpy as np
 
 from kalshi_pipeline.book_schemas import SEGMENT_SCHEMA
 from kalshi_pipeline.books import (
@@ -21,7 +24,7 @@ from kalshi_pipeline.books import (
 )
 from kalshi_pipeline.config import BookConfig, PipelineConfig, StepConfig
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
-from kalshi_pipeline.features import FEATURES_VERSION, build_tensors, read_tensors, write_tensors
+from kalshi_pipeline.features import FEATURES_VERSION, build_tensors, write_tensors
 from kalshi_pipeline.market.orderbook import BOOKS_KERNEL_VERSION
 from kalshi_pipeline.plans import steps_of
 from kalshi_pipeline.recordings.folder import session_info
@@ -36,6 +39,7 @@ from kalshi_pipeline.suitability import (
     write_suitable_markets,
 )
 from kalshi_pipeline.traded import TRADED_VERSION, write_traded
+from kalshi_pipeline.traded_size import TRADED_SCHEMA, batches
 
 RAW, BOOKS, TENSORS, SUITABLE = "raw_messages", "books", "feature_tensors", "suitable_markets"
 SESSION_STAGES = (RAW, BOOKS, TENSORS, SUITABLE)
@@ -144,10 +148,11 @@ def choose_session_markets(
     if found := warehouse.made_from(SUITABLE, str(session), recipe):
         return found
     table = suitable_markets(
-        read_rows(books.verified()),
+        partial(batches, books.path("books.parquet")),
         read_table(books.path("segments.parquet"), SEGMENT_SCHEMA),
-        read_tensors(tensors.verified()),
+        np.load(tensors.path("step_row.npy"), mmap_mode="r", allow_pickle=False),
         read_markets(books.verified()),
+        read_table(books.path("traded.parquet"), TRADED_SCHEMA),
         rule,
     )
     with warehouse.stage(SUITABLE, str(session), recipe) as staging:

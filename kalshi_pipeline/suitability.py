@@ -3,13 +3,17 @@
 Source of the rule: training plan, section 1.3 (at least 50 timesteps, in at least 2 quartiles),
 with the quartiles cut over the market's *life*: the time in which it was observed open, gaps in the
 recording left out. For a market observed all session long that is the plan's rule. The *hindsight*
-universe looks at the whole session; the *causal* one only at what happened in the first part of
-each market's life (how long that life would be was known only afterwards).
+universe looks at the whole session; the *causal* one only at what happened in the first part of the
+time from a market's first book to its declared close, or to the end of the recording where that is
+earlier or the close unknown: what one who records for a set time could know.
+
+How active a market is, is what was traded in it, then its number of steps. What rests in its book
+says nothing about activity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,72 +23,44 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kalshi_pipeline.books import Market
-from kalshi_pipeline.config import BP_PER_DOLLAR, SuitabilityConfig
-from kalshi_pipeline.features import Tensors
+from kalshi_pipeline.config import SuitabilityConfig
+from kalshi_pipeline.market.activity import (
+    QUARTERS,
+    ActivityBatch,
+    Count,
+    Lives,
+    Tally,
+    count_rows,
+    finish,
+    new_tally,
+)
 from kalshi_pipeline.market.integrity import SegmentEnd, label
-from kalshi_pipeline.market.replay_tables import RowKind
+from kalshi_pipeline.traded_size import NONE
 
-SUITABILITY_VERSION = "2"
-QUARTILES = 4
-TIERS = ("high", "medium", "low")  # thirds of the suitable markets by number of steps
+SUITABILITY_VERSION = "3"
+TIERS = ("high", "medium", "low")  # thirds of the suitable markets, the most active first
 
-Columns = dict[str, NDArray[Any]]
-Segment = dict[str, Any]
+# some columns of the book table, in batches of consecutive rows; read twice
+Rows = Callable[[Sequence[str]], Iterable[pa.RecordBatch]]
+Ints = NDArray[np.int64]
 
 _CLOSED = label(SegmentEnd.MARKET_CLOSED)
 _OUTLIVED = (label(SegmentEnd.END_OF_RECORDING), label(SegmentEnd.NEW_EPOCH))
-_COLUMNS = (
-    "time_ms", "epoch", "kind", "size_centi",
-    "bid_bp", "ask_bp", "bid_total_centi", "ask_total_centi",
-)  # fmt: skip
-
-
-def suitable_markets(
-    rows: pa.Table,
-    segments: pa.Table,
-    tensors: Tensors,
-    markets: Sequence[Market],
-    config: SuitabilityConfig,
-) -> pa.Table:
-    """One row a market, most active first.
-
-    Args:
-        rows: book table.
-        segments: segment table.
-        tensors: steps of the session.
-        markets: of the session.
-        config: the rule.
-
-    Returns:
-        market, event, steps, deltas, trades, traded_centi, resting_centi (mean total size),
-        spread_bp (median), volatility_bp (root mean square mid change between steps), q1 .. q4
-        (steps by quarter of its life), pattern, suitable, causal, tier, reason.
-    """
-    columns = {name: rows[name].to_numpy() for name in _COLUMNS}
-    segments_of: dict[str, list[Segment]] = {market.ticker: [] for market in markets}
-    for segment in _observed(segments, columns, markets):
-        segments_of[segment["market"]].append(segment)
-    table = [
-        _describe(market, segments_of[market.ticker], columns, tensors.step_row, config)
-        for market in sorted(markets, key=lambda entry: entry.ticker)
-    ]
-    table.sort(key=lambda entry: (-entry["steps"], entry["market"]))
-    _set_tiers(table)
-    return pa.Table.from_pylist(table, schema=SCHEMA)
-
+_NEVER = np.iinfo(np.int64).max
 
 SCHEMA = pa.schema(
     [
         ("market", pa.string()),
         ("event", pa.string()),
         ("steps", pa.int64()),
-        ("deltas", pa.int64()),
-        ("trades", pa.int64()),
+        ("deltas", pa.int64()),  # in its segments
+        ("trades", pa.int64()),  # trade frames of the session
         ("traded_centi", pa.int64()),
-        ("resting_centi", pa.int64()),
-        ("spread_bp", pa.float64()),
-        ("volatility_bp", pa.float64()),
-        *((f"q{quarter}", pa.int64()) for quarter in range(1, QUARTILES + 1)),
+        ("traded_source", pa.string()),  # trades, ticker or none
+        ("resting_centi", pa.int64()),  # mean over rows of the size of both sides
+        ("spread_bp", pa.float64()),  # median over rows with both sides
+        ("volatility_bp", pa.float64()),  # root mean square change of mid between steps
+        *((f"q{quarter}", pa.int64()) for quarter in range(1, QUARTERS + 1)),  # steps
         ("pattern", pa.string()),
         ("suitable", pa.bool_()),
         ("causal", pa.bool_()),
@@ -92,6 +68,46 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
+
+
+def suitable_markets(
+    rows: Rows,
+    segments: pa.Table,
+    step_row: Ints,
+    markets: Sequence[Market],
+    traded: pa.Table | None,
+    config: SuitabilityConfig,
+) -> pa.Table:
+    """One row a market, most active first; see `SCHEMA`.
+
+    Args:
+        rows: the book table; memory is one batch.
+        segments: segment table.
+        step_row: `[T]` rows after which the agent acts.
+        markets: of the session.
+        traded: traded size by market; None = nothing is known.
+        config: the rule.
+    """
+    markets = sorted(markets, key=lambda market: market.ticker)
+    lives = _lives(rows, segments, markets, config)
+    tally = new_tally(len(markets))
+    for batch in rows(ActivityBatch._fields):
+        columns = (batch[name].to_numpy() for name in ActivityBatch._fields)
+        count_rows(ActivityBatch._make(columns), lives, step_row, tally)
+    finish(tally)
+    known = {entry["market"]: entry for entry in traded.to_pylist()} if traded else {}
+    table = [
+        _describe(market, code, tally, known.get(market.ticker, {}), config)
+        for code, market in enumerate(markets)
+    ]
+    table.sort(key=lambda entry: (-entry["traded_centi"], -entry["steps"], entry["market"]))
+    _set_tiers(table)
+    return pa.Table.from_pylist(table, schema=SCHEMA)
+
+
+def in_memory(rows: pa.Table) -> Rows:
+    """A book table that lies in memory, as `suitable_markets` reads one."""
+    return lambda columns: rows.select(list(columns)).to_batches()
 
 
 def write_suitable_markets(table: pa.Table, folder: Path) -> None:
@@ -111,96 +127,99 @@ def temporal_pattern(quarters: Sequence[int]) -> str:
     return "even"
 
 
-def _observed(segments: pa.Table, columns: Columns, markets: Sequence[Market]) -> list[Segment]:
-    # the segments, each with the time for which its market was observed open: a book that rests is
-    # still observed, to its market's close or the end of the connection
-    close_ms = {market.ticker: market.close_ms for market in markets}
-    epochs, place = np.unique(columns["epoch"], return_inverse=True)
-    epoch_end_ms = np.zeros(len(epochs), dtype=np.int64)
-    np.maximum.at(epoch_end_ms, place, columns["time_ms"])
-    found: list[Segment] = segments.to_pylist()
-    for segment in found:
-        until_ms, end_row = segment["end_ms"], segment["end_row"]
-        if segment["ended_by"] in _OUTLIVED:
-            closing_ms = close_ms[segment["market"]]
-            last_ms = int(epoch_end_ms[place[end_row - 1]])
-            last_ms = last_ms if closing_ms is None else min(last_ms, closing_ms)
-            until_ms = max(until_ms, last_ms)
-        elif segment["ended_by"] == _CLOSED:
-            until_ms = int(columns["time_ms"][end_row])  # the closing snapshot follows
-        segment["observed_ms"] = until_ms - segment["start_ms"]
-    return found
+def _lives(
+    rows: Rows, segments: pa.Table, markets: Sequence[Market], config: SuitabilityConfig
+) -> Lives:
+    codes = {market.ticker: code for code, market in enumerate(markets)}
+    market = np.array([codes[name] for name in segments["market"].to_pylist()], dtype=np.int64)
+    start_ms = segments["start_ms"].to_numpy()
+    close_ms = np.array([_NEVER if m.close_ms is None else m.close_ms for m in markets], np.int64)
+    observed_ms, recorded_until_ms = _observed(rows, segments, close_ms[market])
+    order = np.argsort(market, kind="stable")
+    lived_ms = np.zeros(len(market), dtype=np.int64)
+    lived_ms[order] = np.cumsum(observed_ms[order]) - observed_ms[order]
+    has_book, first_of = np.unique(market, return_index=True)
+    life_before_ms, life_ms, known_until_ms = (np.zeros(len(markets), np.int64) for _ in range(3))
+    life_before_ms[has_book] = lived_ms[first_of]
+    np.add.at(life_ms, market, observed_ms)
+    began_ms = start_ms[first_of]
+    ahead_ms = np.minimum(close_ms[has_book], recorded_until_ms) - began_ms
+    known_until_ms[has_book] = began_ms + (config.causal_share * ahead_ms).astype(np.int64)
+    return Lives(
+        market,
+        segments["first_row"].to_numpy(),
+        segments["end_row"].to_numpy(),
+        start_ms,
+        lived_ms - life_before_ms[market],
+        life_ms,
+        known_until_ms,
+    )
+
+
+def _observed(rows: Rows, segments: pa.Table, close_ms: Ints) -> tuple[Ints, int]:
+    # for how long each segment's market was observed open: a book that rests is still observed, to
+    # its market's close or the end of the connection; and when the recording ended
+    ended_by = np.array(segments["ended_by"].to_pylist(), dtype=str)
+    outlived, closed = np.isin(ended_by, _OUTLIVED), ended_by == _CLOSED
+    end_row, until_ms = segments["end_row"].to_numpy(), segments["end_ms"].to_numpy().copy()
+    # the last row of a segment tells its connection, the row after it when the market closed
+    wanted = np.where(closed, end_row, end_row - 1)
+    epoch, at_ms = np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.int64)
+    epoch_end_ms: dict[int, int] = {}
+    first = 0
+    for batch in rows(("epoch", "time_ms")):
+        epochs, times_ms = batch["epoch"].to_numpy(), batch["time_ms"].to_numpy()
+        inside = (wanted >= first) & (wanted < first + len(epochs))
+        epoch[inside], at_ms[inside] = (
+            values[wanted[inside] - first] for values in (epochs, times_ms)
+        )
+        runs = np.concatenate([[0], np.flatnonzero(np.diff(epochs)) + 1])[: len(epochs)]
+        for run, end_ms in zip(epochs[runs], np.maximum.reduceat(times_ms, runs), strict=True):
+            epoch_end_ms[int(run)] = max(int(end_ms), epoch_end_ms.get(int(run), 0))
+        first += len(epochs)
+    connection_end_ms = np.array([epoch_end_ms.get(int(e), 0) for e in epoch], dtype=np.int64)
+    last_ms = np.minimum(connection_end_ms, close_ms)
+    until_ms[outlived] = np.maximum(until_ms, last_ms)[outlived]
+    until_ms[closed] = at_ms[closed]
+    return until_ms - segments["start_ms"].to_numpy(), max(epoch_end_ms.values(), default=0)
 
 
 def _describe(
-    market: Market,
-    segments: list[Segment],
-    columns: Columns,
-    step_row: NDArray[np.int64],
-    config: SuitabilityConfig,
+    market: Market, code: int, tally: Tally, traded: Mapping[str, Any], config: SuitabilityConfig
 ) -> dict[str, Any]:
-    if not segments:
-        return _nothing(market, "no trusted book")
-    spans = [slice(segment["first_row"], segment["end_row"]) for segment in segments]
-    own = {
-        name: np.concatenate([values[span] for span in spans]) for name, values in columns.items()
-    }
-    life_ms, steps, ages_ms = 0, [], []
-    for segment, span in zip(segments, spans, strict=True):
-        steps.append(step_row[slice(*np.searchsorted(step_row, [span.start, span.stop]))])
-        ages_ms.append(life_ms + columns["time_ms"][steps[-1]] - segment["start_ms"])
-        life_ms += segment["observed_ms"]
-    step, age_ms = np.concatenate(steps), np.concatenate(ages_ms)
-    quarter = np.minimum(QUARTILES * age_ms // max(life_ms, 1), QUARTILES - 1)
-    quarters = np.bincount(quarter, minlength=QUARTILES)
-    reason = _reason(len(step), int(np.count_nonzero(quarters)), config)
-    known = np.count_nonzero(age_ms < config.causal_share * life_ms)
+    counts = [int(value) for value in tally.counts[code]]
+    quarters = counts[Count.QUARTER : Count.QUARTER + QUARTERS]
+    rows, steps = counts[Count.ROWS], counts[Count.STEPS]
+    moves, spreads = counts[Count.MOVES], counts[Count.SPREADS]
+    reason = _reason(rows, steps, sum(map(bool, quarters)), config)
     return {
         "market": market.ticker,
         "event": market.event,
-        "steps": len(step),
-        **_figures(own, columns["bid_bp"][step], columns["ask_bp"][step]),
-        **{f"q{i + 1}": int(count) for i, count in enumerate(quarters)},
-        "pattern": temporal_pattern(quarters.tolist()),
-        "reason": reason,
+        "steps": steps,
+        "deltas": counts[Count.DELTAS],
+        "trades": traded.get("trades", 0),
+        "traded_centi": traded.get("traded_centi", 0),
+        "traded_source": traded.get("source", NONE),
+        "resting_centi": int(tally.resting_centi[code] / rows) if rows else 0,
+        "spread_bp": counts[Count.SPREAD_TWICE_BP] / 2 if spreads else None,
+        "volatility_bp": (counts[Count.MOVES_SQUARED] / moves) ** 0.5 / 2 if moves else None,
+        **{f"q{i + 1}": count for i, count in enumerate(quarters)},
+        "pattern": temporal_pattern(quarters) if rows else "none",
         "suitable": reason is None,
-        # the same rule at the same rate, on what is known after the first part
-        "causal": bool(known >= config.min_steps * config.causal_share),
+        # the same rule at the same rate, on what is known by then
+        "causal": rows > 0 and counts[Count.KNOWN] >= config.min_steps * config.causal_share,
+        "reason": reason,
     }
 
 
-def _figures(
-    columns: Columns, bid_bp: NDArray[np.int32], ask_bp: NDArray[np.int32]
-) -> dict[str, Any]:
-    # of all rows, and of the touch at the steps
-    two_sided = (columns["bid_bp"] > 0) & (columns["ask_bp"] < BP_PER_DOLLAR)
-    spread = (columns["ask_bp"] - columns["bid_bp"])[two_sided]
-    trades = columns["kind"] == RowKind.TRADE
-    mid = ((bid_bp + ask_bp) / 2)[(bid_bp > 0) & (ask_bp < BP_PER_DOLLAR)]
-    moves = np.diff(mid)
-    return {
-        "deltas": int(np.count_nonzero(columns["kind"] == RowKind.DELTA)),
-        "trades": int(np.count_nonzero(trades)),
-        "traded_centi": int(columns["size_centi"][trades].sum()),
-        "resting_centi": int((columns["bid_total_centi"] + columns["ask_total_centi"]).mean()),
-        "spread_bp": float(np.median(spread)) if len(spread) else None,
-        "volatility_bp": float(np.sqrt(np.mean(moves**2))) if len(moves) else None,
-    }
-
-
-def _reason(steps: int, quartiles: int, config: SuitabilityConfig) -> str | None:
+def _reason(rows: int, steps: int, quarters: int, config: SuitabilityConfig) -> str | None:
+    if not rows:
+        return "no trusted book"
     if steps < config.min_steps:
         return f"under {config.min_steps} steps ({steps})"
-    if quartiles < config.min_quartiles:
-        return f"active in under {config.min_quartiles} of {QUARTILES} quarters ({quartiles})"
+    if quarters < config.min_quartiles:
+        return f"active in under {config.min_quartiles} of {QUARTERS} quarters ({quarters})"
     return None
-
-
-def _nothing(market: Market, reason: str) -> dict[str, Any]:
-    empty: dict[str, Any] = {"market": market.ticker, "event": market.event, "reason": reason}
-    empty |= {f"q{quarter}": 0 for quarter in range(1, QUARTILES + 1)}
-    empty |= dict.fromkeys(("steps", "deltas", "trades", "traded_centi", "resting_centi"), 0)
-    return empty | {"suitable": False, "causal": False, "pattern": "none"}
 
 
 def _set_tiers(table: list[dict[str, Any]]) -> None:

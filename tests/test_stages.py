@@ -30,7 +30,7 @@ GOLDEN = {
     RAW: ("2.2", "fe0e2e5d76912514"),
     BOOKS: ("2.2.1", "0cbfb08c825ebf92"),
     TENSORS: ("2.1", "fab6198a79d6aa22"),
-    SUITABLE: ("2", "7d5bda7c3df3c603"),
+    SUITABLE: ("3", "4ffabd487103c54c"),
 }
 
 

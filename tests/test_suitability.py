@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +12,29 @@ import pyarrow as pa
 import pytest
 
 from kalshi_pipeline.books import Market
-from kalshi_pipeline.config import SuitabilityConfig
-from kalshi_pipeline.features import Tensors
+from kalshi_pipeline.config import StepConfig, SuitabilityConfig
 from kalshi_pipeline.suitability import (
     SCHEMA,
     TIERS,
+    in_memory,
     suitable_markets,
     temporal_pattern,
     write_suitable_markets,
 )
+from kalshi_pipeline.traded_size import TRADED_SCHEMA
 from kalshi_pipeline.trading.tape import RowKind
-from tests.sessions import replayed
+from tests.oracle.activity import activity
+from tests.sessions import Replayed, replayed, tensors_of
 from tests.tapes import CENT_GRID
 
 RULE = SuitabilityConfig()
+ROWS = pa.schema(
+    [
+        ("market", pa.string()), ("time_ms", pa.int64()), ("epoch", pa.int32()),
+        ("kind", pa.uint8()), ("bid_bp", pa.int32()), ("ask_bp", pa.int32()),
+        ("bid_total_centi", pa.int64()), ("ask_total_centi", pa.int64()),
+    ]
+)  # fmt: skip
 HOUR = 3_600_000
 
 
@@ -34,6 +45,7 @@ class Session:
         self.rows: list[dict] = []
         self.segments: list[dict] = []
         self.markets: dict[str, Market] = {}
+        self.traded: list[dict] = []
 
     def segment(
         self,
@@ -70,24 +82,42 @@ class Session:
         self.markets[ticker] = Market(ticker, ticker.rpartition("-")[0], CENT_GRID, close_ms, None)
         return self
 
+    def trade(self, market: str, traded_centi: int, source: str = "trades") -> Session:
+        """What was traded in a market."""
+        entry = {"market": market, "source": source, "traded_centi": traded_centi, "trades": 7}
+        self.traded.append(entry)
+        return self
+
     def _row(self, market: str, time_ms: int, kind: RowKind, epoch: int, book: dict) -> None:
         row = {"market": market, "time_ms": time_ms, "epoch": epoch, "kind": int(kind)}
-        sizes = {"size_centi": 5, "bid_total_centi": 100, "ask_total_centi": 300}
+        sizes = {"bid_total_centi": 100, "ask_total_centi": 300}
         self.rows.append(row | sizes | book)
 
     def table(self, rule: SuitabilityConfig = RULE) -> dict[str, dict]:
         """The suitable-market table by ticker."""
         steps = [index for index, row in enumerate(self.rows) if row["kind"] != RowKind.CLOSE]
-        tensors = Tensors(np.zeros((len(steps), 35), np.float32), np.array(steps), pa.table({}))
         table = suitable_markets(
-            pa.Table.from_pylist(self.rows),
+            in_memory(pa.Table.from_pylist(self.rows, schema=ROWS)),
             pa.Table.from_pylist(self.segments),
-            tensors,
+            np.array(steps),
             list(self.markets.values()),
+            pa.Table.from_pylist(self.traded, schema=TRADED_SCHEMA),
             rule,
         )
         assert table.schema.equals(SCHEMA)
         return {entry["market"]: entry for entry in table.to_pylist()}
+
+
+def table_of(session: Replayed, traded: pa.Table | None = None, batch: int = 10_000) -> pa.Table:
+    """The suitable-market table of a replayed session, its rows read in batches."""
+    books = session.books
+
+    def rows(columns: Sequence[str]) -> list[pa.RecordBatch]:
+        return books.rows.select(list(columns)).to_batches(max_chunksize=batch)
+
+    return suitable_markets(
+        rows, books.segments, session.tensors.step_row, books.markets, traded, RULE
+    )
 
 
 def evenly(count: int, start_ms: int, end_ms: int) -> list[int]:
@@ -193,9 +223,7 @@ def test_a_market_seen_for_one_moment_has_a_life_all_the_same():
 
 def test_every_step_is_in_one_quarter(generated: Path):
     session = replayed(generated / "901")
-    table = suitable_markets(
-        session.books.rows, session.books.segments, session.tensors, session.books.markets, RULE
-    ).to_pylist()
+    table = table_of(session).to_pylist()
     assert all(sum(quarters(entry)) == entry["steps"] for entry in table)
     assert sum(entry["steps"] for entry in table) == len(session.tensors.step_row)
     assert {entry["market"] for entry in table} == {m.ticker for m in session.books.markets}
@@ -234,6 +262,20 @@ def test_tiers_are_thirds_of_the_suitable_markets_by_steps():
     assert set(TIERS) == {"high", "medium", "low"}
 
 
+def test_what_was_traded_comes_before_the_steps_and_what_rests_never_counts():
+    session = Session()
+    for number, size in enumerate((0, 900, 500)):
+        session.segment(f"A-{number}", evenly(90 - number, 0, HOUR), bid_total_centi=10**9 * number)
+        session.trade(f"A-{number}", size)
+    session.segment("A-3", evenly(99, 0, HOUR))  # nothing is known of what was traded
+    table = session.table()
+    assert list(table) == ["A-1", "A-2", "A-3", "A-0"]
+    assert [table[ticker]["tier"] for ticker in table] == ["high", "high", "medium", "low"]
+    assert [table[ticker]["traded_centi"] for ticker in table] == [900, 500, 0, 0]
+    assert (table["A-0"]["trades"], table["A-0"]["traded_source"]) == (7, "trades")
+    assert (table["A-3"]["trades"], table["A-3"]["traded_source"]) == (0, "none")
+
+
 def test_markets_as_active_as_each_other_are_ordered_by_name():
     session = Session()
     for ticker in ("C-1", "A-1", "B-1"):
@@ -260,7 +302,35 @@ def test_the_causal_choice_does_not_change_with_what_comes_later():
     assert chosen == {True}
 
 
+def test_the_causal_choice_reckons_with_the_declared_close():
+    # a quarter of an hour of life is known beforehand, however long the recording goes on
+    steps = [*evenly(10, 0, HOUR // 20 - 1), *evenly(90, HOUR // 20, HOUR // 4)]
+    session = Session().segment("A-1", evenly(60, 0, 9 * HOUR))
+    session.segment("A-2", steps, "gap").market("A-2", close_ms=HOUR // 4)
+    session.segment("A-3", [0, *steps[10:]], "gap").market("A-3", close_ms=HOUR // 4)
+    table = session.table()
+    assert (table["A-2"]["causal"], table["A-3"]["causal"]) == (True, False)
+    assert table["A-3"]["suitable"]
+
+
 # --- figures
+
+
+@pytest.mark.parametrize("batch", [1, 13, 100_000])
+def test_every_figure_is_that_of_the_rule(generated: Path, batch: int):
+    session = replayed(generated / "901")
+    rows, segments = session.books.rows.to_pylist(), session.books.segments.to_pylist()
+    steps = set(session.tensors.step_row.tolist())
+    close_ms = {market.ticker: market.close_ms for market in session.books.markets}
+    found = {entry["market"]: entry for entry in table_of(session, batch=batch).to_pylist()}
+    for ticker in list(found)[:: 1 if batch > 13 else 6]:
+        rule = activity(rows, segments, steps, ticker, close_ms[ticker], RULE.causal_share)
+        entry = found[ticker]
+        assert quarters(entry) == rule.pop("quarters")
+        assert entry["causal"] == (rule.pop("known") >= RULE.min_steps * RULE.causal_share)
+        volatility = rule.pop("volatility_bp")
+        assert entry["volatility_bp"] == (None if volatility is None else pytest.approx(volatility))
+        assert {name: entry[name] for name in rule} == rule
 
 
 def test_figures_are_of_two_sided_books_and_of_the_steps():
@@ -272,6 +342,7 @@ def test_figures_are_of_two_sided_books_and_of_the_steps():
     assert entry["spread_bp"] == 300
     assert entry["volatility_bp"] == pytest.approx(np.sqrt(100**2 / 3))
     assert (entry["deltas"], entry["trades"], entry["traded_centi"]) == (6, 0, 0)
+    assert entry["traded_source"] == "none"
     assert entry["resting_centi"] == 400
 
 
@@ -285,8 +356,7 @@ def test_a_market_that_never_was_two_sided_has_no_spread():
 def test_a_session_without_markets_is_an_empty_table(generated: Path, tmp_path: Path):
     session = replayed(generated / "901")
     empty = session.books_of(session.messages.slice(0, 0))
-    none = Tensors(session.tensors.features[:0], session.tensors.step_row[:0], pa.table({}))
-    table = suitable_markets(empty.rows, empty.segments, none, empty.markets, RULE)
+    table = table_of(replace(session, books=empty, tensors=tensors_of(empty, StepConfig())))
     assert table.num_rows == 0
     assert table.schema.equals(SCHEMA)
     write_suitable_markets(table, tmp_path)
@@ -295,9 +365,7 @@ def test_a_session_without_markets_is_an_empty_table(generated: Path, tmp_path: 
 
 def test_a_generated_session_has_all_tiers(generated: Path):
     session = replayed(generated / "901")
-    table = suitable_markets(
-        session.books.rows, session.books.segments, session.tensors, session.books.markets, RULE
-    ).to_pylist()
+    table = table_of(session).to_pylist()
     tiers = Counter(entry["tier"] for entry in table if entry["suitable"])
     assert set(tiers) == set(TIERS)
     assert max(tiers.values()) - min(tiers.values()) <= 1

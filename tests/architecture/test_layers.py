@@ -8,7 +8,7 @@ from tests.architecture.source import PACKAGES, imports, modules
 
 BASE = {"compiled", "config", "errors", "names", "feature_table"}
 STAGES = {"book_schemas", "books", "feature_kernel", "features", "suitability"}
-DATA = BASE | STAGES | {"market", "recordings", "session_quality", "traded"}
+DATA = BASE | STAGES | {"market", "recordings", "session_quality", "traded", "traded_size"}
 # component -> what of the project it may import
 MAY_IMPORT = {
     "compiled": set(),
@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "books": BASE | {"market", "recordings", "session_quality", "book_tables"},
     "feature_kernel": BASE | {"market"},
     "features": BASE | {"market", "books", "feature_kernel"},
-    "suitability": BASE | {"market", "books", "features"},
+    "suitability": BASE | {"market", "books", "traded_size"},
     "traded_size": BASE | {"market", "recordings"},
     "traded": BASE | {"market", "recordings", "traded_size"},
     "storage": BASE,

@@ -10,7 +10,7 @@ import pytest
 
 from kalshi_pipeline.config import SuitabilityConfig, TradingConfig
 from kalshi_pipeline.market.fees import schedule_for
-from kalshi_pipeline.suitability import suitable_markets
+from kalshi_pipeline.suitability import in_memory, suitable_markets
 from kalshi_pipeline.trading.actions import Action
 from kalshi_pipeline.trading.simulator import Simulator
 from kalshi_pipeline.trading.tape import Universe
@@ -30,7 +30,12 @@ def data_of(session: Replayed) -> SessionData:
         books.ladders,
         session.tensors,
         suitable_markets(
-            books.rows, books.segments, session.tensors, books.markets, SuitabilityConfig()
+            in_memory(books.rows),
+            books.segments,
+            session.tensors.step_row,
+            books.markets,
+            None,
+            SuitabilityConfig(),
         ),
         books.markets,
     )
