@@ -6,7 +6,7 @@ the session's trades and tickers, one market's decreases of the touch, and one b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 

@@ -175,7 +175,10 @@ def finish(tally: Tally) -> None:
         twice = 0
         for spread in range(place[_LOW], place[_HIGH] + 1):
             rows = tally.spread_rows[spread + BP_PER_DOLLAR]
-            twice += spread * ((seen <= lower < seen + rows) + (seen <= upper < seen + rows))
+            if seen <= lower < seen + rows:
+                twice += spread
+            if seen <= upper < seen + rows:
+                twice += spread
             seen += rows
             tally.spread_rows[spread + BP_PER_DOLLAR] = 0
         tally.counts[market, _SPREADS] = total
