@@ -152,8 +152,9 @@ def _whole_markets(
         rows = BookBatch._make((codes.of(batch["market"]), *others))
         found = collect(rows, first_row, delay_ms, before, out)
         first_row += len(rows.kind)
-        kept = Candidates(*(np.concatenate([a, b[:found]]) for a, b in zip(kept, out, strict=True)))
-        done = int(np.searchsorted(kept.market != rows.market[-1], False)) if len(rows.kind) else 0
+        columns: Iterable[tuple[Any, Any]] = zip(kept, out, strict=True)
+        kept = Candidates._make(np.concatenate([a, b[:found]]) for a, b in columns)
+        done = int(np.count_nonzero(kept.market != rows.market[-1]))
         if done:
             yield Candidates._make(values[:done] for values in kept)
             kept = Candidates._make(values[done:] for values in kept)

@@ -28,7 +28,7 @@ from kalshi_pipeline.trading.universe import Exclusion
 PYARROW = "26.0.1"
 GOLDEN = {
     RAW: ("2.2", "fe0e2e5d76912514"),
-    BOOKS: ("2.2.1", "0cbfb08c825ebf92"),
+    BOOKS: ("2.2.1", "5d026419dc9f67ce"),
     TENSORS: ("2.1", "fab6198a79d6aa22"),
     SUITABLE: ("3", "4ffabd487103c54c"),
 }
