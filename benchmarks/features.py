@@ -1,17 +1,25 @@
-"""Features: rows of the tensor a second, from books that are replayed already."""
+"""Features: rows of the tensor a second, one a message, with the books' replay and without."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.books import _replay
 from benchmarks.data import CONFIG, Material
 from benchmarks.timing import Contestant, Effort, Row, row
 from kalshi_pipeline.books import Market
-from kalshi_pipeline.feature_kernel import BookColumns, mark_steps, segment_features
+from kalshi_pipeline.feature_block import BookColumns
 from kalshi_pipeline.feature_table import TENSOR_WIDTH
-from kalshi_pipeline.features import FeatureStream, book_columns
+from kalshi_pipeline.features import (
+    FeatureStream,
+    book_columns,
+    segment_rows,
+    tensor_of_segments,
+)
 from kalshi_pipeline.trading.tape import RowKind
 
 UNIT = "rows/s"
@@ -21,50 +29,59 @@ TWIN_ROWS = 100
 
 
 def measure(material: Material, effort: Effort) -> list[Row]:
-    """The tensor of the session, and the same kernels fed one message at a time from Python."""
-    books, index = material.books, material.tensors.index
+    """Replay and features of a session with a step at every message; then the features alone."""
+    books = material.books
     columns = book_columns(books.rows)
-    by_ticker = {market.ticker: market for market in books.markets}
-    out = np.zeros((len(material.tensors.step_row), TENSOR_WIDTH), np.float32)
+    owners = {market.ticker: market for market in books.markets}
+    of_segments = [owners[ticker] for ticker in books.segments["market"].to_pylist()]
     is_step = np.zeros(len(columns.time_ms), np.bool_)
-    cost = CONFIG.book.cost_size_centi
-    segments = [
-        (entry["first_row"], entry["end_row"], entry["first_step"], by_ticker[entry["market"]])
-        for entry in index.to_pylist()
-    ]
-    for first, end, _, _ in segments:
-        mark_steps(columns, first, end, CONFIG.step.min_step_ms, is_step)
+    first_row, end_row = (books.segments[name].to_numpy() for name in ("first_row", "end_row"))
+    for first, end in zip(first_row, end_row, strict=True):
+        is_step[first:end] = True
+    first_step = np.searchsorted(np.flatnonzero(is_step), first_row)
+    out = np.zeros((int(is_step.sum()), TENSOR_WIDTH), np.float32)
+    segments, ticks = segment_rows(books.segments, of_segments, first_step)
+    replay = _replay(material, material.frames.frames)
 
-    def tensor(_: None) -> int:
-        for first, end, step, market in segments:
-            close = -1 if market.close_ms is None else market.close_ms
-            ticks = market.grid.tick_up_bp
-            segment_features(columns, first, end, step, is_step, ticks, close, cost, out)
+    def features(_: None) -> int:
+        tensor_of_segments(columns, segments, ticks, CONFIG.book.cost_size_centi, is_step, out)
         return len(out)
+
+    def book_and_features(prepared: Any) -> int:
+        replay.run(prepared)
+        return features(None)
 
     def filled(_: None) -> int:
         fill_rows(out, np.float32(0.5))
         return len(out)
 
-    first, end, _, market = max(segments, key=lambda segment: segment[1] - segment[0])
+    longest = int(np.argmax(end_row - first_row))
+    start, end, market = int(first_row[longest]), int(end_row[longest]), of_segments[longest]
+    peers = {"FeatureStream, one message a call": _live(columns, start, end, market)}
+    twin = _slow_twin(columns, range(start, min(end, start + TWIN_ROWS)), market)
+    if twin:
+        peers[f"slow twin of the tests, first {TWIN_ROWS} rows"] = twin
+    floor = {FLOOR: Contestant(filled)}
+    both = {"replay and features": Contestant(book_and_features, replay.prepare)}
+    alone = {"tensor_of_segments": Contestant(features)}
+    return [
+        row("book_and_features", UNIT, both | peers | floor, effort, FLOOR),
+        row("features alone", UNIT, alone | peers | floor, effort, FLOOR),
+    ]
+
+
+def _live(columns: BookColumns, start: int, end: int, market: Market) -> Contestant:
+    last = min(end, start + STREAMED_ROWS)
 
     def live(_: None) -> int:
-        stream = FeatureStream(market.grid.tick_up_bp, market.close_ms, cost)
-        last = min(end, first + STREAMED_ROWS)
-        for index_row in range(first, last):
-            stream.advance(columns, index_row)
-            stream.features(columns, index_row)
-        return int(last - first)
+        ticks, k = market.grid.tick_up_bp, CONFIG.book.cost_size_centi
+        stream = FeatureStream(ticks, market.close_ms, k)
+        for index in range(start, last):
+            stream.advance(columns, index)
+            stream.features(columns, index)
+        return last - start
 
-    contestants = {
-        "segment_features": Contestant(tensor),
-        "FeatureStream, one message a call": Contestant(live),
-        FLOOR: Contestant(filled),
-    }
-    twin = _slow_twin(columns, range(first, min(end, first + TWIN_ROWS)), market)
-    if twin:
-        contestants[f"slow twin of the tests, first {TWIN_ROWS} rows"] = twin
-    return [row("features, 35 a row", UNIT, contestants, effort, FLOOR)]
+    return Contestant(live)
 
 
 def _slow_twin(columns: BookColumns, rows: range, market: Market) -> Contestant | None:

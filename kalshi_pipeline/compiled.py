@@ -15,7 +15,27 @@ def kernel(function: Function) -> Function:
 
     Numba counts the references of each array of a NamedTuple at every call, with atomic additions
     that cost many times what a kernel does with a row. The caller keeps the arrays alive anyway, so
-    the counting is left out; a function that does allocate is refused by the compiler.
+    the counting is left out; a function that does allocate is refused by the compiler. Other
+    threads may run meanwhile.
     """
-    borrowing: Any = {"cache": True, "_nrt": False}
+    return _compiled(function)
+
+
+def lane_kernel(function: Function) -> Function:
+    """Compile such a function to divide as IEEE 754 says instead of checking each divisor.
+
+    A check is a branch, and a loop with one in it is not worked on several numbers at a time.
+    """
+    return _compiled(function, error_model="numpy")
+
+
+def lane_part(function: Function) -> Function:
+    """A part of such kernels: not to be called from Python, and quicker to compile for that."""
+    return _compiled(
+        function, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, cache=False
+    )
+
+
+def _compiled(function: Function, **options: object) -> Function:
+    borrowing: Any = {"cache": True, "nogil": True, "_nrt": False, **options}
     return cast(Function, njit(**borrowing)(function))

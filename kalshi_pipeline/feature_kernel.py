@@ -1,291 +1,352 @@
-"""The feature kernels, compiled: one book state at a time over a small state.
+"""The step clock and the features of segments, compiled.
 
 The formulas are those of `feature_table.py`; the twin that the tests hold against these kernels is
-`tests/oracle/features.py`.
+`tests/oracle/features.py`. What is remembered from message to message is a small state, carried
+row by row; everything else of a step is computed for many steps at once (`feature_block.py`). Each
+number is made by the same operations however many rows come at a time, so that a live feed taking
+messages one by one gets the rows of the tensor bit for bit.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel
-from kalshi_pipeline.feature_table import (
-    CHANGE_GAINS,
-    DAY_S,
-    MAX_CENTS,
-    MAX_CONTRACTS,
-    MAX_LEVELS,
-    MAX_RATE_HZ,
-    MAX_TICKS,
-    VOLATILITY_GAINS,
-    YEAR_S,
+from kalshi_pipeline.compiled import lane_kernel, lane_part
+from kalshi_pipeline.elementary import decay64
+from kalshi_pipeline.feature_block import (
+    AT_ONCE,
+    CHANGE_10,
+    CHANGE_60,
+    CHANGE_600,
+    EXACT_WIDTH,
+    FLOW_10,
+    FLOW_60,
+    RATE_10,
+    RATE_60,
+    RATE_600,
+    REAL_WIDTH,
+    SINCE,
+    SQUARES_60,
+    SQUARES_600,
+    STEPS,
+    STRENGTH_10,
+    STRENGTH_60,
+    BookColumns,
+    emit,
 )
 from kalshi_pipeline.market.replay_tables import RowKind
 
 _TRADE = int(RowKind.TRADE)
-_LOG_TICKS, _LOG_CONTRACTS = math.log1p(MAX_TICKS), math.log1p(MAX_CONTRACTS)
-_LOG_LEVELS, _LOG_CENTS = math.log1p(MAX_LEVELS), math.log1p(MAX_CENTS)
-_LOG_RATE, _LOG_DAY, _LOG_YEAR = math.log1p(MAX_RATE_HZ), math.log1p(DAY_S), math.log1p(YEAR_S)
-
-# columns of the streaming state
-_STARTED, _NOW, _BEFORE, _MID, _HAS_MID = 0, 1, 2, 3, 4  # times in ms
-_BID, _ASK, _BID_SIZE, _ASK_SIZE = 5, 6, 7, 8
-_RATE, _AVERAGE, _SQUARES, _FLOW, _ABS_FLOW = 9, 12, 15, 17, 19
+ROWS = 64  # rows taken at a time: two blocks of them fill the steps
+# the state: the row before, what is known of updates and mids, the decayed sums
+_STARTED, _TIME, _BID, _ASK, _BID_SIZE, _ASK_SIZE = 0, 1, 2, 3, 4, 5
+_NOW, _BEFORE, _MID, _SUMS = 6, 7, 8, 9
 STATE_WIDTH = 21
-# an order flow decayed below this is forgotten, before its quotient is one of denormal numbers
-_NO_FLOW = 1e-200
+# where the slots of rows begin: decays since the row before, what is added to the decayed sums
+_ROW_SLOTS = [np.uint64(ROWS * slot) for slot in range(6)]
+_DECAY_600, _DECAY_60, _DECAY_10, _UPDATE, _CHANGE, _FLOW = _ROW_SLOTS
+_PER_600_S = 1 / 600_000
+# added with every row, so that a sum to which nothing is added for days never comes near the
+# denormal numbers, which cost a processor a hundred times as much; far below what a float32 shows
+_LEAST = 1e-290
 
 
-class BookColumns(NamedTuple):
-    """Columns of the book table the features are made of, `[R]` each."""
+class SegmentRows(NamedTuple):
+    """S segments of a book table, `[S]` each."""
 
-    time_ms: NDArray[np.int64]
-    kind: NDArray[np.uint8]
-    bid_bp: NDArray[np.int32]
-    ask_bp: NDArray[np.int32]
-    bid_size_centi: NDArray[np.int64]
-    ask_size_centi: NDArray[np.int64]
-    bid_near_centi: NDArray[np.int64]
-    ask_near_centi: NDArray[np.int64]
-    bid_total_centi: NDArray[np.int64]
-    ask_total_centi: NDArray[np.int64]
-    bid_levels: NDArray[np.int32]
-    ask_levels: NDArray[np.int32]
-    bid_second_bp: NDArray[np.int32]
-    ask_second_bp: NDArray[np.int32]
-    buy_cost_micro: NDArray[np.int64]
-    sell_value_micro: NDArray[np.int64]
+    first_row: NDArray[np.int64]
+    end_row: NDArray[np.int64]  # exclusive
+    first_step: NDArray[np.int64]  # where in the tensor the segment's steps begin
+    ticks: NDArray[np.int64]  # which tick table
+    close_ms: NDArray[np.int64]  # known closing time; -1 = unknown
 
 
-@kernel
+class Room(NamedTuple):
+    """What is remembered of a segment, and where the kernels work."""
+
+    state: NDArray[np.float64]  # zeros before the segment's first row
+    prepared: NDArray[np.float64]  # of rows
+    exact: NDArray[np.float64]  # of steps
+    real: NDArray[np.float32]  # of steps
+    rows: NDArray[np.int64]  # the row of each gathered step
+
+
+def room() -> Room:
+    """For one segment at a time."""
+    return Room(
+        np.zeros(STATE_WIDTH),
+        np.zeros(6 * ROWS),
+        np.zeros(EXACT_WIDTH),
+        np.ones(REAL_WIDTH, dtype=np.float32),
+        np.zeros(STEPS, dtype=np.int64),
+    )
+
+
+@lane_kernel
 def mark_steps(
-    book: BookColumns, first: int, end: int, min_step_ms: int, is_step: NDArray[np.bool_]
+    book: BookColumns,
+    first_row: NDArray[np.int64],
+    end_row: NDArray[np.int64],
+    min_step_ms: int,
+    is_step: NDArray[np.bool_],
 ) -> None:
-    """Mark the rows of one segment after which the agent may act.
+    """Mark the rows of each segment after which the agent may act.
 
     A step comes at the last row of a receive millisecond in which the book changed and is not
     crossed, at least `min_step_ms` after the step before; and at the segment's last row, where the
     episode ends.
+
+    Args:
+        book: book columns, `[R]` each.
+        first_row: `[S]` first row of each segment.
+        end_row: `[S]` end row of each, exclusive.
+        min_step_ms: least distance of two steps.
+        is_step: `[R]` output; rows in no segment are left as they are.
     """
-    last_ms = np.int64(-1)
-    changed = False
-    for row in range(first, end):
-        changed = changed or book.kind[row] != _TRADE
-        if row + 1 < end and book.time_ms[row + 1] == book.time_ms[row]:
+    for segment in range(len(first_row)):
+        first, last = np.uint64(first_row[segment]), np.uint64(end_row[segment] - 1)
+        if end_row[segment] <= first_row[segment]:
             continue
-        due = last_ms < 0 or book.time_ms[row] - last_ms >= min_step_ms
-        if row == end - 1 or (changed and due and book.bid_bp[row] <= book.ask_bp[row]):
-            is_step[row] = True
-            last_ms = book.time_ms[row]
+        due_ms = np.int64(-1)
         changed = False
+        for row in range(first, last):
+            now = book.time_ms[row]
+            changed |= book.kind[row] != _TRADE
+            ends = book.time_ms[row + np.uint64(1)] != now
+            is_step[row] = ends & changed & (now >= due_ms) & (book.bid_bp[row] <= book.ask_bp[row])
+            if is_step[row]:
+                due_ms = now + min_step_ms
+            changed &= not ends
+        is_step[last] = True
 
 
-@numba.njit(cache=True)
-def segment_features(
+@lane_kernel
+def segments_features(
+    book: BookColumns,
+    segments: SegmentRows,
+    is_step: NDArray[np.bool_],
+    tick_up_bp: NDArray[np.int32],
+    cost_size_centi: int,
+    room: Room,
+    out: NDArray[np.float32],
+) -> None:
+    """Features of the steps of many segments.
+
+    Args:
+        book: book columns, `[R]` each.
+        segments: which rows, and where their steps go.
+        is_step: `[R]` rows after which the agent acts.
+        tick_up_bp: `[G, 10001]` tick tables.
+        cost_size_centi: k of the marginal costs.
+        room: to work in.
+        out: `[T, 35]`.
+    """
+    for s in range(len(segments.first_row)):
+        room.state[:] = 0.0
+        first, end = segments.first_row[s], segments.end_row[s]
+        steps = out[segments.first_step[s] :]
+        ticks, close_ms = tick_up_bp[segments.ticks[s]], segments.close_ms[s]
+        _segment(book, first, end, is_step, ticks, close_ms, cost_size_centi, room, steps)
+
+
+@lane_part
+def _segment(
     book: BookColumns,
     first: int,
     end: int,
-    first_step: int,
     is_step: NDArray[np.bool_],
     tick_up_bp: NDArray[np.int32],
     close_ms: int,
     cost_size_centi: int,
+    room: Room,
     out: NDArray[np.float32],
-) -> None:
-    """Features of one segment's steps, written into `out[first_step:]`.
+) -> int:
+    """Take rows of one segment and write the features of those that are steps.
 
     Args:
-        book: book columns.
-        first: first row of the segment.
+        book: book columns. A segment begins with an update; a trade repeats the book before it.
+        first: first row.
         end: end row, exclusive.
-        first_step: where in `out` the segment's steps begin.
         is_step: `[R]` rows after which the agent acts.
         tick_up_bp: `[10001]` tick table of the market's grid.
         close_ms: known closing time; -1 = unknown.
         cost_size_centi: k of the marginal costs.
-        out: `[T, 35]`.
+        room: what is remembered of the segment's rows before.
+        out: `[T, 35]`, filled from its first row on.
+
+    Returns:
+        How many steps were written.
     """
-    state = np.zeros(2 * STATE_WIDTH)
-    step = first_step
-    for row in range(first, end):
-        advance(state, book, row)
-        if is_step[row]:
-            emit(state, book, row, tick_up_bp, close_ms, cost_size_centi, out, step)
-            step += 1
+    row, gathered, written = first, 0, 0
+    while row < end:
+        count = min(ROWS, end - row)
+        gathered = advance(book, row, count, is_step[row : row + count], room, gathered)
+        row += count
+        if gathered > STEPS - ROWS or (row == end and gathered > 0):
+            emit(
+                book, room.rows, gathered, tick_up_bp, close_ms, cost_size_centi, room.exact,
+                room.real, out[written:],
+            )  # fmt: skip
+            written += gathered
+            gathered = 0
+    return written
 
 
-@kernel
-def advance(state: NDArray[np.float64], book: BookColumns, row: int) -> None:
-    """Take one row into the streaming state; trades leave it as it is."""
-    if book.kind[row] == _TRADE:
-        return
-    now = np.float64(book.time_ms[row])
-    bid, ask = np.float64(book.bid_bp[row]), np.float64(book.ask_bp[row])
-    bid_size = book.bid_size_centi[row] / 100.0
-    ask_size = book.ask_size_centi[row] / 100.0
+@lane_kernel
+def advance(
+    book: BookColumns,
+    first: int,
+    count: int,
+    is_step: NDArray[np.bool_],
+    room: Room,
+    gathered: int,
+) -> int:
+    """Take up to `ROWS` rows.
+
+    Args:
+        book: book columns.
+        first: first row.
+        count: how many, at least 1.
+        is_step: `[count]` which of them are steps.
+        room: what is remembered; afterwards what the last row left stands where the next step's
+            goes, whether it is one or not.
+        gathered: steps gathered already, at most `STEPS - ROWS`.
+
+    Returns:
+        How many steps are gathered now.
+    """
+    state = room.state
     if state[_STARTED] == 0.0:
         state[_STARTED] = 1.0
-        state[_NOW] = now
-        state[_BEFORE] = now
-    else:
-        _decay(state, (now - state[_NOW]) / 1000.0)
-        if now > state[_NOW]:
-            state[_BEFORE] = state[_NOW]
-            state[_NOW] = now
-        _add_flow(state, bid, ask, bid_size, ask_size)
-    for i in range(3):
-        state[_RATE + i] += 1.0
-    if bid > 0.0 and ask < 10_000.0:
-        _add_mid(state, (bid + ask) / 20_000.0)
-    state[_BID] = bid
-    state[_ASK] = ask
-    state[_BID_SIZE] = bid_size
-    state[_ASK_SIZE] = ask_size
+        state[_TIME] = state[_NOW] = state[_BEFORE] = book.time_ms[first]
+        state[_MID] = -1.0
+        _keep_book(state, book, first)
+    _decays(book.time_ms, first, count, state, room.prepared)
+    _flows(book, first, count, state, room.prepared)
+    gathered_now: int = _instants(book, first, count, is_step, room, gathered)
+    _sums(count, is_step, room.prepared, state, room.exact, gathered)
+    _keep_book(state, book, first + count - 1)
+    return gathered_now
 
 
-@kernel
-def _decay(state, seconds):  # type: ignore[no-untyped-def]
-    # carry every average over an interval in which nothing happened
-    if seconds <= 0.0:
-        return
-    d10, d60, d600 = (
-        math.exp(-seconds / 10.0),
-        math.exp(-seconds / 60.0),
-        math.exp(-seconds / 600.0),
-    )
-    for i, kept in enumerate((d10, d60, d600)):
-        state[_RATE + i] *= kept
-        state[_AVERAGE + i] = state[_MID] + (state[_AVERAGE + i] - state[_MID]) * kept
-    for i, kept in enumerate((d60, d600)):
-        state[_SQUARES + i] *= kept
-    for i, kept in enumerate((d10, d60)):
-        state[_FLOW + i] *= kept
-        state[_ABS_FLOW + i] *= kept
+@lane_part
+def _keep_book(state, book, row):  # type: ignore[no-untyped-def]
+    state[_BID], state[_ASK] = book.bid_bp[row], book.ask_bp[row]
+    state[_BID_SIZE], state[_ASK_SIZE] = book.bid_size_centi[row], book.ask_size_centi[row]
 
 
-@kernel
-def _add_flow(state, bid, ask, bid_size, ask_size):  # type: ignore[no-untyped-def]
-    # contribution of one update at the touch (Cont, Kukanov, Stoikov 2014, section 2.1)
-    flow = 0.0
-    if bid >= state[_BID]:
-        flow += bid_size
-    if bid <= state[_BID]:
-        flow -= state[_BID_SIZE]
-    if ask <= state[_ASK]:
-        flow -= ask_size
-    if ask >= state[_ASK]:
-        flow += state[_ASK_SIZE]
-    for i in range(2):
-        state[_FLOW + i] += flow
-        state[_ABS_FLOW + i] += abs(flow)
+@lane_part
+def _decays(time_ms, first, count, state, prepared):  # type: ignore[no-untyped-def]
+    start = np.uint64(first)
+    prepared[_DECAY_600] = time_ms[start] - np.int64(state[_TIME])
+    for lane in range(np.uint64(1), np.uint64(count)):
+        row = start + lane
+        prepared[_DECAY_600 + lane] = time_ms[row] - time_ms[row - np.uint64(1)]
+    state[_TIME] = time_ms[start + np.uint64(count - 1)]
+    for lane in range(np.uint64(-(-count // AT_ONCE) * AT_ONCE)):
+        d600 = decay64(prepared[_DECAY_600 + lane] * _PER_600_S)
+        # exp(-s / 60) is its tenth power, exp(-s / 10) that one's sixth
+        squared = d600 * d600
+        fourth = squared * squared
+        d60 = fourth * fourth * squared
+        squared = d60 * d60
+        prepared[_DECAY_600 + lane] = d600
+        prepared[_DECAY_60 + lane] = d60
+        prepared[_DECAY_10 + lane] = squared * squared * squared
 
 
-@kernel
-def _add_mid(state, mid):  # type: ignore[no-untyped-def]
-    if state[_HAS_MID] == 0.0:
-        state[_HAS_MID] = 1.0
-        for i in range(3):
-            state[_AVERAGE + i] = mid
-    else:
-        change = mid - state[_MID]
-        for i in range(2):
-            state[_SQUARES + i] += change * change
-    state[_MID] = mid
+@lane_part
+def _flows(book, first, count, state, prepared):  # type: ignore[no-untyped-def]
+    bids, asks = book.bid_bp, book.ask_bp
+    bid_sizes, ask_sizes = book.bid_size_centi, book.ask_size_centi
+    start = np.uint64(first)
+    prepared[_FLOW] = _flow(
+        np.int32(state[_BID]), np.int32(state[_ASK]),
+        np.int64(state[_BID_SIZE]), np.int64(state[_ASK_SIZE]),
+        bids[start], asks[start], bid_sizes[start], ask_sizes[start],
+    )  # fmt: skip
+    for lane in range(np.uint64(1), np.uint64(count)):
+        row = start + lane
+        before = row - np.uint64(1)
+        prepared[_FLOW + lane] = _flow(
+            bids[before], asks[before], bid_sizes[before], ask_sizes[before],
+            bids[row], asks[row], bid_sizes[row], ask_sizes[row],
+        )  # fmt: skip
 
 
-@kernel
-def emit(
-    state: NDArray[np.float64],
-    book: BookColumns,
-    row: int,
-    tick_up_bp: NDArray[np.int32],
-    close_ms: int,
-    cost_size_centi: int,
-    out: NDArray[np.float32],
-    step: int,
-) -> None:
-    """Write the 35 features as of a row into `out[step]`, in the order of the feature table."""
-    _emit_market(book, row, tick_up_bp, cost_size_centi, out[step])
-    _emit_temporal(state, book.time_ms[row], close_ms, out[step])
+@lane_part
+def _flow(bid0, ask0, bid_size0, ask_size0, bid, ask, bid_size, ask_size):  # type: ignore[no-untyped-def]
+    # contribution of one update at the touch (Cont, Kukanov, Stoikov 2014, section 2.1), contracts
+    flow = bid_size if bid >= bid0 else 0
+    flow -= bid_size0 if bid <= bid0 else 0
+    flow -= ask_size if ask <= ask0 else 0
+    flow += ask_size0 if ask >= ask0 else 0
+    return np.float64(flow) * 0.01 + _LEAST
 
 
-@kernel
-def _emit_market(book, row, tick_up_bp, cost_size_centi, out):  # type: ignore[no-untyped-def]
-    bid, ask = book.bid_bp[row], book.ask_bp[row]
-    has_bid, has_ask = bid > 0, ask < 10_000
-    bid_size, ask_size = book.bid_size_centi[row] / 100.0, book.ask_size_centi[row] / 100.0
-    mid = (bid + ask) / 20_000.0
-    out[0] = bid / 10_000.0
-    out[1] = ask / 10_000.0
-    out[2] = mid
-    if has_bid and has_ask:
-        micro = (bid * ask_size + ask * bid_size) / (bid_size + ask_size) / 10_000.0
-        out[3] = _clip(20.0 * (micro - mid))
-    tick = tick_up_bp[bid] if tick_up_bp[bid] > 0 else 10_000 - bid
-    out[4] = _log_share(max(0.0, (ask - bid) / tick), _LOG_TICKS)
-    out[5] = _log_share(bid_size, _LOG_CONTRACTS)
-    out[6] = _log_share(ask_size, _LOG_CONTRACTS)
-    out[7] = _log_share(book.bid_near_centi[row] / 100.0, _LOG_CONTRACTS)
-    out[8] = _log_share(book.ask_near_centi[row] / 100.0, _LOG_CONTRACTS)
-    out[9] = _log_share(book.bid_total_centi[row] / 100.0, _LOG_CONTRACTS)
-    out[10] = _log_share(book.ask_total_centi[row] / 100.0, _LOG_CONTRACTS)
-    out[11] = _imbalance(bid_size, ask_size)
-    out[12] = _imbalance(book.bid_near_centi[row] / 100.0, book.ask_near_centi[row] / 100.0)
-    out[13] = _imbalance(book.bid_total_centi[row] / 100.0, book.ask_total_centi[row] / 100.0)
-    second_bid, second_ask = book.bid_second_bp[row], book.ask_second_bp[row]
-    out[14] = _log_share((bid - second_bid) / 100.0, _LOG_CENTS) if second_bid > 0 else 1.0
-    out[15] = _log_share((second_ask - ask) / 100.0, _LOG_CENTS) if second_ask < 10_000 else 1.0
-    out[16] = _log_share(np.float64(book.bid_levels[row]), _LOG_LEVELS)
-    out[17] = _log_share(np.float64(book.ask_levels[row]), _LOG_LEVELS)
-    average_buy = book.buy_cost_micro[row] / cost_size_centi
-    average_sell = book.sell_value_micro[row] / cost_size_centi
-    out[18] = _log_share((average_buy - ask) / 100.0, _LOG_CENTS)
-    out[19] = _log_share((bid - average_sell) / 100.0, _LOG_CENTS)
-    out[20] = 1.0 if has_bid and has_ask else 0.5 if has_bid else -0.5 if has_ask else 0.0
+@lane_part
+def _instants(book, first, count, is_step, room, gathered):  # type: ignore[no-untyped-def]
+    # when the update before was, how the mid has changed, and which rows are steps
+    state, prepared, exact = room.state, room.prepared, room.exact
+    now, before, mid = np.int64(state[_NOW]), np.int64(state[_BEFORE]), np.int64(state[_MID])
+    place = np.uint64(gathered)
+    for lane in range(np.uint64(count)):
+        row = np.uint64(first) + lane
+        time_ms, is_update = book.time_ms[row], book.kind[row] != _TRADE
+        earlier = now if time_ms > now else before
+        before = earlier if is_update else before
+        now = time_ms if is_update else now
+        bid, ask = book.bid_bp[row], book.ask_bp[row]
+        pair = np.int64(bid + ask if (bid > 0) & (ask < 10_000) else mid)
+        prepared[_CHANGE + lane] = pair - (mid if mid >= 0 else pair)
+        prepared[_UPDATE + lane] = is_update
+        mid = pair
+        exact[SINCE + place] = time_ms - earlier
+        room.rows[place] = row
+        place += np.uint64(is_step[lane])
+    state[_NOW], state[_BEFORE], state[_MID] = now, before, mid
+    return np.int64(place)
 
 
-@kernel
-def _emit_temporal(state, time_ms, close_ms, out):  # type: ignore[no-untyped-def]
-    # a trade may have come after the last book change: carry the averages to now
-    now = state[STATE_WIDTH:]  # scratch behind the state
-    for column in range(STATE_WIDTH):
-        now[column] = state[column]
-    _decay(now, (time_ms - state[_NOW]) / 1000.0)
-    previous_ms = state[_NOW] if time_ms > state[_NOW] else state[_BEFORE]
-    out[21] = _log_share((time_ms - previous_ms) / 1000.0, _LOG_DAY)
-    out[22] = _log_share(now[_RATE] / 10.0, _LOG_RATE)
-    out[23] = _log_share(now[_RATE + 1] / 60.0, _LOG_RATE)
-    out[24] = _log_share(now[_RATE + 2] / 600.0, _LOG_RATE)
-    for i in range(3):
-        out[25 + i] = _clip(CHANGE_GAINS[i] * (now[_MID] - now[_AVERAGE + i]))
-    for i in range(2):
-        out[28 + i] = _clip(VOLATILITY_GAINS[i] * math.sqrt(now[_SQUARES + i]))
-        strength = now[_ABS_FLOW + i]
-        out[30 + i] = now[_FLOW + i] / strength if strength > _NO_FLOW else 0.0
-    angle = 2.0 * math.pi * (time_ms % 86_400_000) / 86_400_000.0
-    out[32] = math.sin(angle)
-    out[33] = math.cos(angle)
-    if close_ms >= 0:
-        out[34] = _log_share(max(0, close_ms - time_ms) / 1000.0, _LOG_YEAR)
-    else:
-        out[34] = -1.0
-
-
-@kernel
-def _clip(value):  # type: ignore[no-untyped-def]
-    return min(1.0, max(-1.0, value))
-
-
-@kernel
-def _log_share(value, log_of_most):  # type: ignore[no-untyped-def]
-    return min(1.0, math.log1p(value) / log_of_most)
-
-
-@kernel
-def _imbalance(bids, asks):  # type: ignore[no-untyped-def]
-    return (bids - asks) / (bids + asks) if bids + asks > 0.0 else 0.0
+@lane_part
+def _sums(count, is_step, prepared, state, exact, gathered):  # type: ignore[no-untyped-def]
+    rate10, rate60, rate600 = state[_SUMS], state[_SUMS + 1], state[_SUMS + 2]
+    change10, change60, change600 = state[_SUMS + 3], state[_SUMS + 4], state[_SUMS + 5]
+    squares60, squares600 = state[_SUMS + 6], state[_SUMS + 7]
+    flow10, flow60 = state[_SUMS + 8], state[_SUMS + 9]
+    strength10, strength60 = state[_SUMS + 10], state[_SUMS + 11]
+    place = np.uint64(gathered)
+    for lane in range(np.uint64(count)):
+        d10, d60 = prepared[_DECAY_10 + lane], prepared[_DECAY_60 + lane]
+        d600 = prepared[_DECAY_600 + lane]
+        update, flow = prepared[_UPDATE + lane], prepared[_FLOW + lane]
+        square = prepared[_CHANGE + lane] * prepared[_CHANGE + lane] + _LEAST
+        change, strength = prepared[_CHANGE + lane] + _LEAST, abs(flow)
+        rate10, rate60 = rate10 * d10 + update, rate60 * d60 + update
+        rate600 = rate600 * d600 + update
+        change10, change60 = change10 * d10 + change, change60 * d60 + change
+        change600 = change600 * d600 + change
+        squares60, squares600 = squares60 * d60 + square, squares600 * d600 + square
+        flow10, flow60 = flow10 * d10 + flow, flow60 * d60 + flow
+        strength10, strength60 = strength10 * d10 + strength, strength60 * d60 + strength
+        exact[RATE_10 + place] = rate10
+        exact[RATE_60 + place] = rate60
+        exact[RATE_600 + place] = rate600
+        exact[CHANGE_10 + place] = change10
+        exact[CHANGE_60 + place] = change60
+        exact[CHANGE_600 + place] = change600
+        exact[SQUARES_60 + place] = squares60
+        exact[SQUARES_600 + place] = squares600
+        exact[FLOW_10 + place] = flow10
+        exact[FLOW_60 + place] = flow60
+        exact[STRENGTH_10 + place] = strength10
+        exact[STRENGTH_60 + place] = strength60
+        place += np.uint64(is_step[lane])
+    state[_SUMS], state[_SUMS + 1], state[_SUMS + 2] = rate10, rate60, rate600
+    state[_SUMS + 3], state[_SUMS + 4], state[_SUMS + 5] = change10, change60, change600
+    state[_SUMS + 6], state[_SUMS + 7] = squares60, squares600
+    state[_SUMS + 8], state[_SUMS + 9] = flow10, flow60
+    state[_SUMS + 10], state[_SUMS + 11] = strength10, strength60

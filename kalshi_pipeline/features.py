@@ -1,14 +1,16 @@
 """Books -> feature tensor `[steps, 35]`: what an agent may know, and when it may act.
 
-The kernel is streaming: it advances one book state at a time over a small state, so that a live
-feed taking messages one by one (`FeatureStream`) gets the rows of the tensor bit for bit. Nothing
-looks ahead. Formulas: `feature_table.py`.
+The kernels carry a small state from row to row, so that a live feed taking messages one by one
+(`FeatureStream`) gets the rows of the tensor bit for bit. Nothing looks ahead. Formulas:
+`feature_table.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,18 +18,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kalshi_pipeline.books import Market
-from kalshi_pipeline.config import StepConfig
+from kalshi_pipeline.config import BP_PER_DOLLAR, StepConfig
+from kalshi_pipeline.feature_block import BookColumns, emit
 from kalshi_pipeline.feature_kernel import (
-    STATE_WIDTH,
-    BookColumns,
+    ROWS,
+    Room,
+    SegmentRows,
     advance,
-    emit,
     mark_steps,
-    segment_features,
+    room,
+    segments_features,
 )
 from kalshi_pipeline.feature_table import TENSOR_WIDTH
 
-FEATURES_VERSION = "2"
+FEATURES_VERSION = "3"
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,72 @@ class Tensors:
 
 def book_columns(rows: pa.Table) -> BookColumns:
     """The columns the kernels read."""
-    return BookColumns(*(rows[name].to_numpy() for name in BookColumns._fields))
+    return BookColumns(*(_lent(rows[name].to_numpy()) for name in BookColumns._fields))
+
+
+def steps_of_segments(
+    book: BookColumns,
+    first_row: NDArray[np.int64],
+    end_row: NDArray[np.int64],
+    min_step_ms: int,
+) -> NDArray[np.bool_]:
+    """`[R]` after which rows of the book table the agent may act.
+
+    Args:
+        book: columns of `book_columns`.
+        first_row: `[S]` first row of each segment.
+        end_row: `[S]` end row of each, exclusive.
+        min_step_ms: least distance of two steps.
+    """
+    is_step = np.zeros(len(book.time_ms), dtype=np.bool_)
+    mark_steps(book, _lent(first_row), _lent(end_row), min_step_ms, is_step)
+    return is_step
+
+
+def tensor_of_segments(
+    book: BookColumns,
+    segments: SegmentRows,
+    tick_up_bp: NDArray[np.int32],
+    cost_size_centi: int,
+    is_step: NDArray[np.bool_],
+    out: NDArray[np.float32],
+) -> None:
+    """Features of the steps of whole segments, in one call.
+
+    Args:
+        book: columns of `book_columns`.
+        segments: which rows, where their steps go, which tick table and closing time; built with
+            `segment_rows`.
+        tick_up_bp: `[G, 10001]` tick tables.
+        cost_size_centi: k of the marginal costs.
+        is_step: `[R]` of `steps_of_segments`.
+        out: `[T, 35]` C-contiguous; the steps of segment s are written from `first_step[s]` on.
+    """
+    lent = SegmentRows(*map(_lent, segments))
+    segments_features(book, lent, is_step, _lent(tick_up_bp), cost_size_centi, room(), out)
+
+
+def segment_rows(
+    segments: pa.Table, owners: Sequence[Market], first_step: NDArray[np.int64]
+) -> tuple[SegmentRows, NDArray[np.int32]]:
+    """The arguments `segments` and `tick_up_bp` of `tensor_of_segments`.
+
+    Args:
+        segments: segment table, or some rows of it.
+        owners: the market of each.
+        first_step: `[S]` where in the tensor the steps of each begin.
+    """
+    grids = list(dict.fromkeys(owner.grid for owner in owners))
+    place = {grid: index for index, grid in enumerate(grids)}
+    ticks = np.array([grid.tick_up_bp for grid in grids], dtype=np.int32)
+    close_ms = [-1 if owner.close_ms is None else owner.close_ms for owner in owners]
+    return SegmentRows(
+        segments["first_row"].to_numpy(),
+        segments["end_row"].to_numpy(),
+        first_step,
+        np.array([place[owner.grid] for owner in owners], dtype=np.int64),
+        np.array(close_ms, dtype=np.int64),
+    ), ticks.reshape(-1, BP_PER_DOLLAR + 1)
 
 
 def build_tensors(
@@ -71,16 +140,13 @@ def build_tensors(
     by_ticker = {market.ticker: market for market in markets}
     owners = [by_ticker[ticker] for ticker in segments["market"].to_pylist()]
     first_row, end_row = segments["first_row"].to_numpy(), segments["end_row"].to_numpy()
-    is_step = np.zeros(len(book.time_ms), dtype=np.bool_)
-    for first, end in zip(first_row, end_row, strict=True):
-        mark_steps(book, first, end, steps.min_step_ms, is_step)
+    is_step = steps_of_segments(book, first_row, end_row, steps.min_step_ms)
     step_row = np.flatnonzero(is_step)
-    features = np.zeros((len(step_row), TENSOR_WIDTH), dtype=np.float32)
     first_step = np.searchsorted(step_row, first_row)
     end_step = np.searchsorted(step_row, end_row)
-    for owner, first, end, step in zip(owners, first_row, end_row, first_step, strict=True):
-        close, ticks = -1 if owner.close_ms is None else owner.close_ms, owner.grid.tick_up_bp
-        segment_features(book, first, end, step, is_step, ticks, close, cost_size_centi, features)
+    features = np.empty((len(step_row), TENSOR_WIDTH), dtype=np.float32)
+    stretches, ticks = segment_rows(segments, owners, first_step)
+    tensor_of_segments(book, stretches, ticks, cost_size_centi, is_step, features)
     index = segments.append_column("first_step", pa.array(first_step))
     index = index.append_column("end_step", pa.array(end_step))
     return Tensors(features, step_row, index.filter(pa.array(end_step > first_step)))
@@ -103,7 +169,9 @@ def read_tensors(folder: Path) -> Tensors:
 
 
 class FeatureStream:
-    """The features of one market segment, one book state at a time, as a live feed would.
+    """The features of one market segment as its rows come, one or some at a time.
+
+    A segment begins with an update; its trades repeat the book before them.
 
     Args:
         tick_up_bp: `[10001]` tick table of the market's grid.
@@ -114,20 +182,57 @@ class FeatureStream:
     def __init__(
         self, tick_up_bp: NDArray[np.int32], close_ms: int | None, cost_size_centi: int
     ) -> None:
-        self._state = np.zeros(2 * STATE_WIDTH)
-        self._tick_up_bp = tick_up_bp
-        self._close_ms = -1 if close_ms is None else close_ms
+        self._room: Room = room()
+        self._of_market = (_lent(tick_up_bp), -1 if close_ms is None else close_ms)
         self._cost_size_centi = cost_size_centi
 
     def advance(self, book: BookColumns, row: int) -> None:
         """Take in one row of a book table."""
-        advance(self._state, book, row)
+        advance(book, row, 1, _ONE_STEP, self._room, 0)
 
     def features(self, book: BookColumns, row: int) -> NDArray[np.float32]:
         """`[35]` the features as of the row taken in last."""
-        out = np.zeros((1, TENSOR_WIDTH), dtype=np.float32)
-        emit(
-            self._state, book, row, self._tick_up_bp, self._close_ms, self._cost_size_centi, out, 0
-        )
+        self._room.rows[0] = row
+        out = np.empty((1, TENSOR_WIDTH), dtype=np.float32)
+        self._emit(book, 1, out)
         features: NDArray[np.float32] = out[0]
         return features
+
+    def block(
+        self, book: BookColumns, first: int, end: int, is_step: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """`[T, 35]` the features of the steps among some rows, which are taken in.
+
+        Args:
+            book: book columns.
+            first: first row.
+            end: end row, exclusive.
+            is_step: `[R]` rows after which the agent acts.
+        """
+        out = np.empty((int(is_step[first:end].sum()), TENSOR_WIDTH), dtype=np.float32)
+        written = 0
+        for start in range(first, end, ROWS):
+            marks = is_step[start : min(start + ROWS, end)]
+            found = advance(book, start, len(marks), marks, self._room, 0)
+            if found:
+                self._emit(book, found, out[written:])
+                written += found
+        return out
+
+    def _emit(self, book: BookColumns, count: int, out: NDArray[np.float32]) -> None:
+        ticks, close_ms = self._of_market
+        scratch = self._room
+        emit(
+            book, scratch.rows, count, ticks, close_ms, self._cost_size_centi, scratch.exact,
+            scratch.real, out,
+        )  # fmt: skip
+
+
+_ONE_STEP = np.ones(1, dtype=np.bool_)
+
+
+def _lent(values: NDArray[Any]) -> NDArray[Any]:
+    # read-only, whatever it was: a kernel is compiled once for the one kind and once for the other
+    view = values.view()
+    view.flags.writeable = False
+    return view

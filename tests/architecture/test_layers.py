@@ -7,7 +7,7 @@ import pytest
 from tests.architecture.source import PACKAGES, imports, modules
 
 BASE = {"compiled", "config", "errors", "names", "feature_table"}
-STAGES = {"book_schemas", "books", "feature_kernel", "features", "suitability"}
+STAGES = {"book_schemas", "books", "feature_kernel", "feature_block", "features", "suitability"}
 DATA = BASE | STAGES | {"market", "recordings", "session_quality", "traded", "traded_size"}
 # component -> what of the project it may import
 MAY_IMPORT = {
@@ -22,8 +22,10 @@ MAY_IMPORT = {
     "book_schemas": set(),
     "book_tables": BASE | {"market", "recordings"},
     "books": BASE | {"market", "recordings", "session_quality", "book_tables"},
-    "feature_kernel": BASE | {"market"},
-    "features": BASE | {"market", "books", "feature_kernel"},
+    "elementary": {"compiled"},
+    "feature_block": BASE | {"elementary"},
+    "feature_kernel": BASE | {"market", "elementary", "feature_block"},
+    "features": BASE | {"market", "books", "feature_kernel", "feature_block"},
     "suitability": BASE | {"market", "books", "traded_size"},
     "traded_size": BASE | {"market", "recordings"},
     "traded": BASE | {"market", "recordings", "traded_size"},
