@@ -29,7 +29,7 @@ PYARROW = "26.0.1"
 GOLDEN = {
     RAW: ("2.2", "fe0e2e5d76912514"),
     BOOKS: ("2.2.1", "5d026419dc9f67ce"),
-    TENSORS: ("2.1", "fab6198a79d6aa22"),
+    TENSORS: ("3.1", "7956081ba29bb256"),
     SUITABLE: ("3", "4ffabd487103c54c"),
 }
 
