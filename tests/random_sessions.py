@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from kalshi_pipeline.books import Books, build_books
 from kalshi_pipeline.config import BookConfig
-from kalshi_pipeline.recordings.folder import RawLine, Recording, session_info
+from kalshi_pipeline.recordings.folder import Recording, session_info
 from kalshi_pipeline.recordings.ingest import IngestSummary, ingest
 from tests.oracle.book import NO, YES, DictBook
 from tests.oracle.replay import Frame, Rule
@@ -57,9 +57,9 @@ class Lines(Recording):
         super().__init__(Path(), session_info(1, header), tuple(markets), ())
         object.__setattr__(self, "texts", lines)
 
-    def lines(self) -> Iterator[RawLine]:
-        for number, text in enumerate(self.texts):  # type: ignore[attr-defined]
-            yield RawLine(0, number * 1_000, text)
+    def blocks(self) -> Iterator[tuple[int, bytes | None]]:
+        yield 0, b"\n".join(self.texts)  # type: ignore[attr-defined]
+        yield 0, b""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from kalshi_pipeline.books import Books, build_books
 from kalshi_pipeline.config import BookConfig, StepConfig
 from kalshi_pipeline.features import Tensors, build_tensors
-from kalshi_pipeline.recordings.folder import RawLine, Recording, SessionInfo, open_folder
+from kalshi_pipeline.recordings.folder import Recording, SessionInfo, open_folder
 from kalshi_pipeline.recordings.ingest import ingest
 
 BOOK = BookConfig()
@@ -41,8 +41,10 @@ class Replayed:
 class Head(Recording):
     """The first lines of a recording."""
 
-    def lines(self) -> Iterator[RawLine]:
-        return islice(super().lines(), HEAD_LINES)
+    def blocks(self) -> Iterator[tuple[int, bytes | None]]:
+        whole = Recording(self.folder, self.info, self.markets, self.files)
+        yield 0, b"\n".join(line.text or b"" for line in islice(whole.lines(), HEAD_LINES))
+        yield 0, b""
 
 
 HEAD_LINES = 20_000

@@ -233,7 +233,7 @@ def test_quarantine_says_where_each_row_came_from():
     books = books_of(lines_of(SNAPSHOT, off_tick, markets=[cents]))
     assert books.quarantine.to_pylist() == [
         {"market": MARKET, "epoch": 1, "sid": 7, "seq": 2, "recv_ms": 1_010, "frame": 1, "file": 0,
-         "offset": 1_000, "reason": "price_off_tick", "value": "4005:7"}
+         "offset": len(wire_line(SNAPSHOT)) + 1, "reason": "price_off_tick", "value": "4005:7"}
     ]  # fmt: skip
 
 

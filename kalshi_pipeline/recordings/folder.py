@@ -5,10 +5,8 @@ Messages are `messages*.ndjson`, plain, `.gz` or `.zst`. The raw capture is read
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,10 +17,9 @@ from kalshi_pipeline.config import MAX_LINE_BYTES
 from kalshi_pipeline.errors import CorruptRecording, InvalidName, MissingFile, SessionNotFound
 from kalshi_pipeline.names import is_ticker
 from kalshi_pipeline.names import session_id as parse_session_id
+from kalshi_pipeline.recordings.streams import blocks_of
 
 MESSAGE_FILES = ("messages*.ndjson", "messages*.ndjson.gz", "messages*.ndjson.zst")
-_READ_BYTES = 1 << 20
-_ZSTD_READ_BYTES = 1 << 12  # a block of zeros takes 4 bytes and decodes to 128 KiB
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -80,19 +77,32 @@ class Recording:
     markets: tuple[Mapping[str, Any], ...]
     files: tuple[Path, ...]
 
-    def lines(self) -> Iterator[RawLine]:
-        """Every line in receive order (files in the order of their names), streaming.
+    def blocks(self) -> Iterator[tuple[int, bytes | None]]:
+        """The decompressed bytes of the files, in the order of their names.
+
+        Yields:
+            Index of the file and a block of it; b"" at its end, None instead where its compressed
+            stream is damaged or breaks off.
 
         Raises:
             CorruptRecording: a file cannot be read at all.
         """
         for index, path in enumerate(self.files):
             try:
-                yield from _lines_of(index, path)
+                for block in blocks_of(path):
+                    yield index, block
             except OSError as error:
                 raise CorruptRecording(
                     f"{path.name} cannot be read: {error}", session=self.info.session
                 ) from error
+
+    def lines(self) -> Iterator[RawLine]:
+        """Every line in receive order, one at a time; `ingest` reads blocks of them.
+
+        Raises:
+            CorruptRecording: a file cannot be read at all.
+        """
+        return _lines_of(self.blocks())
 
     def fingerprint(self) -> str:
         """sha256 over the names and bytes of the folder's files: the version of the raw data."""
@@ -241,81 +251,34 @@ def _json(path: Path, session: int) -> Any:
         ) from error
 
 
-def _blocks(path: Path) -> Iterator[bytes | None]:
-    # the decompressed bytes; None marks a compressed stream that is damaged or breaks off
-    if path.suffix == ".gz":
-        return _gzip_blocks(path)
-    if path.suffix == ".zst":
-        return _zstd_blocks(path)
-    return _plain_blocks(path)
-
-
-def _plain_blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            yield block
-
-
-def _gzip_blocks(path: Path) -> Iterator[bytes | None]:
-    if path.stat().st_size == 0:  # gzip takes it for an empty file
-        yield None
-        return
-    with gzip.open(path, "rb") as file:
-        try:
-            # read() would throw away what it has when the stream breaks off
-            while block := file.read1(_READ_BYTES):
-                yield block
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            yield None
-
-
-def _zstd_blocks(path: Path) -> Iterator[bytes | None]:
-    # the library's stream reader takes a cut for the end: only frames that say they are over are
-    import zstandard
-
-    decompressor = zstandard.ZstdDecompressor()
-    frame, is_over = decompressor.decompressobj(), False
-    with path.open("rb") as file:
-        while compressed := file.read(_ZSTD_READ_BYTES):
-            while compressed:
-                try:
-                    block = frame.decompress(compressed)
-                except zstandard.ZstdError:
-                    yield None
-                    return
-                if block:
-                    yield block
-                is_over, compressed = frame.eof, frame.unused_data
-                if is_over:
-                    frame = decompressor.decompressobj()
-    if not is_over:
-        yield None
-
-
-def _lines_of(index: int, path: Path) -> Iterator[RawLine]:
+def _lines_of(blocks: Iterator[tuple[int, bytes | None]]) -> Iterator[RawLine]:
     offset, rest, skipping = 0, b"", False
-    for block in _blocks(path):
-        if block is None:
-            yield RawLine(index, offset, _line(offset, rest), truncated=True)
-            return
+    for file, block in blocks:
+        if not block:
+            line = stripped(offset, rest)
+            if line or block is None:
+                yield RawLine(file, offset, line, truncated=block is None)
+            offset, rest, skipping = 0, b"", False
+            continue
         *lines, rest = (rest + block).split(b"\n")
         for text in lines:
-            if skipping:
-                skipping = False
-            elif len(text) > MAX_LINE_BYTES:
-                yield RawLine(index, offset, None)
-            elif line := _line(offset, text):
-                yield RawLine(index, offset, line)
-            offset += len(text) + 1
-        if len(rest) > MAX_LINE_BYTES:
-            # forget an endless line piece by piece; it is reported once
             if not skipping:
-                yield RawLine(index, offset, None)
-            offset, rest, skipping = offset + len(rest), b"", True
-    if not skipping and (line := _line(offset, rest)):
-        yield RawLine(index, offset, line)
+                yield from _line(file, offset, text)
+            offset, skipping = offset + len(text) + 1, False
+        if len(rest) > MAX_LINE_BYTES and not skipping:
+            yield RawLine(file, offset, None)
+            skipping = True
+        if skipping:  # forget an endless line piece by piece; it is reported once
+            offset, rest = offset + len(rest), b""
 
 
-def _line(offset: int, text: bytes) -> bytes:
-    # without the white space around it, and without the mark some editors put before a file
+def _line(file: int, offset: int, text: bytes) -> Iterator[RawLine]:
+    if len(text) > MAX_LINE_BYTES:
+        yield RawLine(file, offset, None)
+    elif line := stripped(offset, text):
+        yield RawLine(file, offset, line)
+
+
+def stripped(offset: int, text: bytes) -> bytes:
+    """A line without the white space around it, and without a byte order mark before the file."""
     return (text.removeprefix(_BOM) if offset == 0 else text).strip()

@@ -88,7 +88,7 @@ class _ExactNumbers(dict[Number, int]):
 _SIDES = {"yes": YES, "no": NO}
 _FRAME_TYPES = frozenset({"orderbook_snapshot", "orderbook_delta", "trade", "ticker"})
 _LONGEST_NAME = 100
-_MAX_VOLUME_CENTI = 1_000 * MAX_SIZE_CENTI
+MAX_VOLUME_CENTI = 1_000 * MAX_SIZE_CENTI
 _dollars = _ExactNumbers(BP_PER_DOLLAR)
 _cents = _ExactNumbers(BP_PER_DOLLAR // 100)
 _contracts = _ExactNumbers(CENTI_PER_CONTRACT)
@@ -229,7 +229,7 @@ class FrameDecoder:
         price = None if msg.price_dollars is None else _number(_dollars, msg.price_dollars)
         if price is not None and not 0 <= price <= BP_PER_DOLLAR:  # 0: never traded
             raise Rejected(Reason.PRICE_OUT_OF_RANGE, msg.price_dollars)
-        volume = None if msg.volume_fp is None else _size(msg.volume_fp, 0, _MAX_VOLUME_CENTI)
+        volume = None if msg.volume_fp is None else _size(msg.volume_fp, 0, MAX_VOLUME_CENTI)
         return (
             event.sid, event.seq, recv_ms, msg.ts_ms, msg.market_ticker,
             MessageKind.TICKER, None, price, volume, None,

@@ -13,9 +13,10 @@ import msgspec
 
 Number = str | int | float
 # what the columns of the message table can hold
-Id = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+END_OF_IDS, END_OF_TIME_MS = 1 << 31, 253_402_300_800_000  # the year 10,000
+Id = Annotated[int, msgspec.Meta(ge=0, lt=END_OF_IDS)]
 Seq = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
-UnixMs = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]  # before the year 10,000
+UnixMs = Annotated[int, msgspec.Meta(ge=0, lt=END_OF_TIME_MS)]
 
 
 class _Snapshot(msgspec.Struct):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 import pytest
 
+from kalshi_pipeline.config import MAX_LINE_BYTES
 from kalshi_pipeline.recordings import ingest as module
-from kalshi_pipeline.recordings.folder import RawLine
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA, ingest
 from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA, MessageKind
 from tests.oracle.replay import Frame
@@ -36,23 +36,27 @@ def test_rows_carry_every_column():
         head | {"kind": MessageKind.SNAPSHOT, "side": None, "price_bp": None, "size_centi": None},
         level | {"side": 0, "price_bp": 4_000, "size_centi": 5},
         level | {"side": 1, "price_bp": 5_000, "size_centi": 6},
-        common | {"frame": 1, "seq": 2, "recv_ms": 1_001, "exchange_ms": 990, "offset": 1_000,
+        common | {"frame": 1, "seq": 2, "recv_ms": 1_001, "exchange_ms": 990,
+                  "offset": len(lines[0]) + 1,
                   "kind": MessageKind.DELTA, "side": 1, "price_bp": 5_000, "size_centi": -6},
         common | {"frame": 2, "sid": 8, "seq": None, "recv_ms": 1_002, "exchange_ms": 991,
-                  "offset": 2_000, "kind": MessageKind.TRADE, "side": 0, "price_bp": 5_000,
-                  "size_centi": 6},
+                  "offset": len(lines[0]) + len(lines[1]) + 2, "kind": MessageKind.TRADE,
+                  "side": 0, "price_bp": 5_000, "size_centi": 6},
     ]  # fmt: skip
 
 
 def test_quarantine_says_where_and_why():
-    long, cut = RawLine(3, 50, None), RawLine(4, 70, b'{"recv', truncated=True)
-
     class Damaged(Lines):
-        def lines(self):
-            yield RawLine(0, 0, wire_line(REFUSED))
-            yield RawLine(2, 9, b"\xff")
-            yield long
-            yield cut
+        def blocks(self):
+            yield 0, wire_line(REFUSED)
+            yield 0, b""
+            yield 2, b"\n\r\n" + b"\xff\n"
+            yield 2, b""
+            yield 3, b" " * 50 + b"\n" + b"x" * (MAX_LINE_BYTES + 1)
+            yield 3, b"x\n"
+            yield 3, b""
+            yield 4, wire_line(DELTA) + b"\n" + b' {"recv'
+            yield 4, None
 
     tables = ingested(Damaged([], {}))
     rows = tables.rejected.to_pylist()
@@ -61,13 +65,18 @@ def test_quarantine_says_where_and_why():
         "offset": 0, "reason": "price_out_of_range", "value": "0.0000",
     }  # fmt: skip
     places = [(row["file"], row["offset"], row["reason"]) for row in rows[1:]]
-    assert places == [(2, 9, "corrupt_line"), (3, 50, "line_too_long"), (4, 70, "truncated_file")]
+    assert places == [
+        (2, 3, "corrupt_line"),
+        (3, 51, "line_too_long"),
+        (4, len(wire_line(DELTA)) + 1, "truncated_file"),
+    ]
     assert all(
         row["epoch"] is row["sid"] is row["seq"] is row["recv_ms"] is None for row in rows[1:]
     )
     assert rows[3]["value"] == "6 bytes left over"
     # the refused frame's number was seen, the others' were not
-    assert tables.messages["kind"].to_pylist() == [MessageKind.REJECTED]
+    assert tables.messages["kind"].to_pylist() == [MessageKind.REJECTED, MessageKind.DELTA]
+    assert tables.messages["frame"].to_pylist() == [0, 3]
 
 
 def test_a_quarantined_value_is_cut_short():
