@@ -27,7 +27,7 @@ from kalshi_pipeline.trading.universe import Exclusion
 # version; Parquet files carry the name of the library that wrote them.
 PYARROW = "26.0.1"
 GOLDEN = {
-    RAW: ("2.2", "fe0e2e5d76912514"),
+    RAW: ("3.2", "028420a11f9d2605"),
     BOOKS: ("2.2.1", "5d026419dc9f67ce"),
     TENSORS: ("3.1", "7956081ba29bb256"),
     SUITABLE: ("3", "4ffabd487103c54c"),
