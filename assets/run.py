@@ -18,6 +18,7 @@ from kalshi_pipeline.definitions import build_definitions
 from kalshi_pipeline.errors import KalshiPipelineError
 from kalshi_pipeline.plans import load_plan
 from kalshi_pipeline.resources.environment import open_warehouse, recording_roots, warehouse_root
+from kalshi_pipeline.warehouse_views import refresh_views
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 
@@ -60,6 +61,8 @@ def run_plan(name: str, say: Callable[[str], None]) -> PlanRun:
             seconds.update(_execute(definitions, SESSION_JOB, instance, str(session)))
         say(f"plan {name}: {', '.join(phase.name for phase in plan.phases)}, evaluation")
         seconds.update(_execute(definitions, name, instance, None))
+    say("views over everything published")
+    refresh_views(open_warehouse(root))
     published = open_warehouse(root).current(plan_stages.phase_name(plan, plan_stages.EVALUATION))
     return PlanRun(published.summary["verdict"], published.path("report.html"), dict(seconds))
 

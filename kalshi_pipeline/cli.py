@@ -66,6 +66,17 @@ def _parser() -> argparse.ArgumentParser:
     registering.add_argument("session", type=_session, nargs="+")
     registering.set_defaults(run=_register)
 
+    warehouse = commands.add_parser("warehouse", help="everything published, as SQL")
+    shelves = warehouse.add_subparsers(required=True, metavar="ACTION")
+    views = shelves.add_parser(
+        "views",
+        help="rebuild kalshi.duckdb and list what it holds",
+        description="Rebuild kalshi.duckdb, views over everything published, and list what it "
+        "holds. Whoever has it open keeps the old one. docs/QUERIES.md has example queries.",
+    )
+    views.add_argument("--json", action="store_true", help="machine-readable")
+    views.set_defaults(run=_views)
+
     running = commands.add_parser("run", help="a whole plan, from raw frames to the verdict")
     running.add_argument("--plan", default=DEFAULT_PLAN, choices=plan_names())
     running.set_defaults(run=_run)
@@ -99,6 +110,14 @@ def _register(options: argparse.Namespace) -> None:
     with open_instance() as instance:
         new = register(instance, options.session)
     print(f"registered: {', '.join(new) or 'none, all were known'}")
+
+
+def _views(options: argparse.Namespace) -> None:
+    from kalshi_pipeline.storage.views import relations
+    from kalshi_pipeline.warehouse_views import refresh_views
+
+    database = refresh_views(open_warehouse(warehouse_root()))
+    _show(options, sessions_report.holdings(database, relations(database)))
 
 
 def _run(options: argparse.Namespace) -> None:

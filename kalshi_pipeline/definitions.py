@@ -12,6 +12,7 @@ from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.jobs import plan_jobs, session_data
 from kalshi_pipeline.assets.raw_messages import raw_messages
 from kalshi_pipeline.assets.suitable_markets import suitable_markets
+from kalshi_pipeline.assets.warehouse_views import warehouse_views
 from kalshi_pipeline.plans import load_plan, plan_names
 from kalshi_pipeline.resources.console import console
 from kalshi_pipeline.resources.environment import recording_roots, warehouse_root
@@ -35,6 +36,7 @@ def build_definitions(recordings: list[str], warehouse: str) -> dg.Definitions:
             suitable_markets,
             *(phase_asset(plan, phase) for plan in plans for phase in plan.phases),
             *(evaluation_asset(plan) for plan in plans),
+            warehouse_views,
         ],
         asset_checks=[*checks.session_checks, *checks.plan_checks(plans)],
         jobs=[session_data, *plan_jobs(plans)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,20 @@ def view(sources: SessionSources, warehouse: Warehouse, session: int, ticker: st
         "mid_path_bp": _mid_path(books, tensors, own),
     }
     return Report(facts, lambda: _view_parts(facts))
+
+
+def holdings(database: Path, relations: Sequence[Mapping[str, Any]]) -> Report:
+    """What a database of views holds."""
+    facts = {"database": str(database), "relations": list(relations)}
+
+    def parts() -> Iterable[RenderableType]:
+        table = _table("name", "kind", "rows", "what it is")
+        table.columns[2].justify = "right"
+        for entry in relations:
+            table.add_row(entry["name"], entry["kind"], f"{entry['rows']:,}", entry["says"])
+        return [table, Text(f"duckdb -readonly {database}", no_wrap=True)]
+
+    return Report(facts, parts)
 
 
 def timing_table(seconds: Mapping[str, float]) -> Table:

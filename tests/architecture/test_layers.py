@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "evaluation": BASE | {"trading"},
     "stages": DATA | {"plans", "storage"},
     "plan_stages": DATA | {"plans", "storage", "stages", "trading", "learning", "evaluation"},
+    "warehouse_views": DATA | {"storage", "stages", "plan_stages"},
     "rules": DATA | {"storage"},
     "sessions_report": DATA | {"storage", "stages"},
     "resources": BASE | {"recordings", "storage"},

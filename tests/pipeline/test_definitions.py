@@ -41,6 +41,11 @@ def test_phases_follow_each_other_and_end_in_the_evaluation(graph, plan):
     assert parents(graph, plan, "evaluation") == sorted([*data, f"{plan}/phase_3"])
 
 
+def test_the_views_come_after_everything(graph):
+    evaluations = [f"{plan}/evaluation" for plan in plan_names()]
+    assert parents(graph, "warehouse_views") == sorted([*evaluations, "suitable_markets"])
+
+
 @pytest.mark.parametrize("plan", plan_names())
 def test_a_phase_depends_on_exactly_its_sessions(graph, plan):
     for phase in load_plan(plan).phases:
@@ -59,7 +64,7 @@ def test_every_asset_introduces_itself(graph):
     for key in graph.materializable_asset_keys:
         node = graph.get(key)
         assert len(node.description or "") > 80, key
-        assert node.group_name in {"market_data", *plan_names()}, key
+        assert node.group_name in {"market_data", "warehouse", *plan_names()}, key
         assert node.owners, key
         assert node.kinds, key
         assert node.code_version, key
@@ -68,8 +73,8 @@ def test_every_asset_introduces_itself(graph):
 def test_every_asset_has_a_check_that_can_stop_what_follows(graph):
     checked = {key.asset_key for key in graph.asset_check_keys if graph.get(key).blocking}
     without = graph.materializable_asset_keys - checked
-    # an empty session is published and said to be empty: its check warns
-    assert {key.to_user_string() for key in without} == {"suitable_markets"}
+    # an empty session is published and said to be empty: its check warns; nothing follows the views
+    assert {key.to_user_string() for key in without} == {"suitable_markets", "warehouse_views"}
 
 
 def test_loading_the_definitions_imports_nothing_heavy():

@@ -11,6 +11,9 @@ import pytest
 
 from kalshi_pipeline.assets.partitions import register
 from kalshi_pipeline.definitions import build_definitions
+from kalshi_pipeline.resources.environment import open_warehouse
+from kalshi_pipeline.warehouse_views import refresh_views
+from tests.queries import MAY_BE_EMPTY, QUERIES, answers
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
@@ -85,8 +88,6 @@ def test_data_versions_are_the_content_hashes(home, instance):
     assert run(home, instance, "session_data", "901").success
     record = instance.get_latest_data_version_record(dg.AssetKey("books"), partition_key="901")
     found = dg.DataVersion(_version(record))
-    from kalshi_pipeline.resources.environment import open_warehouse
-
     published = open_warehouse(str(home / "warehouse")).current("books", "901")
     assert found == dg.DataVersion(published.content_hash)
 
@@ -145,5 +146,8 @@ def test_the_report_of_a_plan_is_published_with_its_verdict(home, instance):
     content = json.loads(report.read_text())
     assert content["verdict"]["sentence"]
     assert content["generated"] is True
+    database = refresh_views(open_warehouse(str(home / "warehouse")))
+    for query, rows in answers(database, QUERIES).items():
+        assert rows or MAY_BE_EMPTY in query, query
     (hold,) = (row for row in content["headline"]["policies"] if row["policy"] == "Hold")
     assert hold["pnl_cents"] == 0

@@ -1,0 +1,293 @@
+"""What `kalshi.duckdb` shows: every published asset's current generation; see `docs/QUERIES.md`.
+
+Parquet files become views. What lies in other files becomes small tables: the sessions' figures,
+a sample of the features, the checkpoints and what they have seen, the reports.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kalshi_pipeline import stages
+from kalshi_pipeline.errors import CorruptFile
+from kalshi_pipeline.feature_table import FEATURES, TENSOR_FEATURES
+from kalshi_pipeline.features import read_tensors
+from kalshi_pipeline.market.replay_tables import RowKind
+from kalshi_pipeline.plan_stages import EVALUATION
+from kalshi_pipeline.recordings.messages import MessageKind
+from kalshi_pipeline.storage.publish import CURRENT, Generation, Warehouse, read_manifest
+from kalshi_pipeline.storage.views import Part, Table, View, write_database
+
+VIEWS_VERSION = "1"
+SAMPLE_STEPS = 10_000  # of a session's features
+ROW = "row"
+
+# name, asset, file, what it says
+_SESSION_VIEWS = (
+    ("messages", stages.RAW, "messages.parquet", "a row a frame, a snapshot's levels after it"),
+    ("quarantine", stages.BOOKS, "quarantine.parquet", "every rejected raw row and its reason"),
+    ("books", stages.BOOKS, "books.parquet", "a row an applied message, and the book after it"),
+    ("segments", stages.BOOKS, "segments.parquet", "trusted stretches of the markets' books"),
+    ("ladders", stages.BOOKS, "ladders.parquet", "full ladders, kept now and then"),
+    ("markets", stages.BOOKS, "markets.parquet", "event, close, result and ticks of the markets"),
+    ("traded", stages.BOOKS, "traded.parquet", "traded size by market, and where it is known from"),
+    ("depletion", stages.BOOKS, "depletion.parquet", "decreases of the touch: traded or cancelled"),
+    ("tensors", stages.TENSORS, "index.parquet", "segments that have steps, and which steps"),
+    ("suitable_markets", stages.SUITABLE, "suitable_markets.parquet", "markets, most active first"),
+)
+_PLAN_OUTPUT = re.compile(r"[a-z][a-z0-9_]*/(?:phase_[1-9]|evaluation)", re.ASCII)
+_FIGURES = {  # of a session's summaries, by stage; None = every plain figure
+    stages.BOOKS: None,
+    stages.TENSORS: {"steps": "steps", "min_step_ms": "min_step_ms"},
+    stages.SUITABLE: {
+        "suitable_markets": "suitable_markets",
+        "causal_markets": "causal_markets",
+        "events": "suitable_events",
+    },
+}
+_HEADLINE = (
+    "events", "markets", "episodes", "pnl_cents", "pnl_interval_low", "pnl_interval_high",
+    "difference_cents", "return_on_capital", "sharpe", "win_rate", "max_drawdown_cents",
+    "fees_cents", "contracts", "orders", "hold_share", "maker_share",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Output:
+    """A pointer of the warehouse; a damaged generation is None."""
+
+    asset: str
+    session: int | None
+    generation: Generation | None
+
+
+def refresh_views(warehouse: Warehouse) -> Path:
+    """Rebuild `kalshi.duckdb` from what is published now.
+
+    A damaged generation is left out; the table `generations` says so.
+
+    Returns:
+        The file.
+    """
+    outputs = list(_outputs(warehouse))
+    sessions = [o for o in outputs if o.session is not None]
+    plans = [o for o in outputs if o.session is None]
+    reports = {o.asset.split("/")[0]: o for o in plans if o.asset.endswith(f"/{EVALUATION}")}
+    views = [
+        View(
+            name,
+            says,
+            [
+                Part(output.generation.folder / file, {"session": output.session})
+                for output in sessions
+                if output.asset == asset and output.generation and output.session is not None
+                # one published before its stage made this file
+                if (output.generation.folder / file).is_file()
+            ],
+            ROW if name == "books" else None,
+        )
+        for name, asset, file, says in _SESSION_VIEWS
+    ]
+    episodes = [
+        Part(output.generation.folder / "ledger.parquet", {"plan": plan})
+        for plan, output in reports.items()
+        if output.generation
+    ]
+    says = "evaluated episodes: a row a policy, market segment and repeat"
+    tables = [
+        Table("generations", "what is published, by asset and session", _generations(outputs)),
+        Table("sessions", "measured figures of the sessions", _sessions(sessions)),
+        Table("losses", "raw rows that were not applied, by reason", _losses(sessions)),
+        Table("feature_sample", "features at evenly spaced steps", _feature_sample(sessions)),
+        Table("features", "the columns of an observation", _rows(map(asdict, FEATURES))),
+        Table("row_kinds", "kinds of the rows of books", _kinds(RowKind)),
+        Table("message_kinds", "kinds of the rows of messages", _kinds(MessageKind)),
+        Table("checkpoints", "what each phase of a plan trained", _checkpoints(plans)),
+        Table("lineage", "market time that reached a checkpoint's weights", _lineage(plans)),
+        Table("reports", "the verdict on each plan", _reports(reports)),
+        Table("report_policies", "the policies of each report's tables", _policies(reports)),
+    ]
+    return write_database(
+        warehouse.root,
+        [*views, View("episodes", says, episodes)],
+        [table for table in tables if table.rows.num_rows],
+    )
+
+
+def _outputs(warehouse: Warehouse) -> Iterator[_Output]:
+    for pointer in sorted(warehouse.root.glob(f"*/*/{CURRENT}")):
+        home = pointer.parent.relative_to(warehouse.root).as_posix()
+        asset, _, session = home.partition("/session=")
+        if session and asset not in stages.SESSION_STAGES:
+            continue
+        if not session and not _PLAN_OUTPUT.fullmatch(asset):
+            continue
+        try:
+            generation = warehouse.current(asset, session or None)
+        except CorruptFile:
+            generation = None
+        yield _Output(asset, int(session) if session else None, generation)
+
+
+def _sound(outputs: Iterable[_Output]) -> Iterator[tuple[_Output, Generation]]:
+    return ((output, output.generation) for output in outputs if output.generation)
+
+
+def _rows(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    # a column for every key; what is missing, or has no figure, is null
+    listed = [dict(row) for row in rows]
+    names = dict.fromkeys(name for row in listed for name in row)
+    columns = {name: pa.array([row.get(name) for row in listed]) for name in names}
+    return pa.table({name: array for name, array in columns.items() if array.type != pa.null()})
+
+
+def _generations(outputs: Iterable[_Output]) -> pa.Table:
+    rows = []
+    for output in outputs:
+        row: dict[str, Any] = {"asset": output.asset, "session": output.session}
+        if output.generation:
+            manifest = read_manifest(output.generation.folder)
+            row |= {
+                "generation": output.generation.content_hash,
+                "code_version": manifest["recipe"]["code_version"],
+                "files": len(manifest["files"]),
+                "bytes": sum(entry["bytes"] for entry in manifest["files"].values()),
+                "folder": str(output.generation.folder),
+            }
+        rows.append(row | {"damaged": output.generation is None})
+    return _rows(rows)
+
+
+def _sessions(outputs: Iterable[_Output]) -> pa.Table:
+    sessions: dict[int | None, dict[str, Any]] = {}
+    for output, generation in _sound(outputs):
+        if output.asset not in _FIGURES:
+            continue
+        summary, wanted = generation.summary, _FIGURES[output.asset]
+        names = {name: name for name in summary} if wanted is None else wanted
+        figures = {shown: summary.get(name) for name, shown in names.items()}
+        figures.pop("session_id", None)
+        plain = {k: v for k, v in figures.items() if not isinstance(v, dict | list)}
+        sessions.setdefault(output.session, {"session": output.session}).update(plain)
+    return _rows(row for _, row in sorted(sessions.items(), key=lambda entry: str(entry[0])))
+
+
+def _losses(outputs: Iterable[_Output]) -> pa.Table:
+    return _rows(
+        {"session": output.session, "reason": reason, "raw_rows": rows}
+        for output, generation in _sound(outputs)
+        if output.asset == stages.BOOKS
+        for reason, rows in {
+            "before_snapshot": generation.summary["before_snapshot"],
+            **generation.summary["quarantined"],
+        }.items()
+    )
+
+
+def _feature_sample(outputs: Iterable[_Output]) -> pa.Table:
+    names = [feature.name for feature in TENSOR_FEATURES]
+    tables = []
+    for output, generation in _sound(outputs):
+        if output.asset != stages.TENSORS:
+            continue
+        tensors = read_tensors(generation.folder)
+        count = len(tensors.step_row)
+        steps = np.linspace(0, count - 1, min(count, SAMPLE_STEPS)).astype(np.int64)
+        columns: dict[str, Any] = {
+            "session": np.full(len(steps), output.session, dtype=np.int64),
+            "step": steps,
+            ROW: tensors.step_row[steps],
+        }
+        sample = tensors.features[steps]
+        columns |= {name: sample[:, place] for place, name in enumerate(names)}
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables) if tables else pa.table({})
+
+
+def _kinds(kinds: type[IntEnum]) -> pa.Table:
+    return _rows({"kind": int(kind), "name": kind.name.lower()} for kind in kinds)
+
+
+def _checkpoints(outputs: Iterable[_Output]) -> pa.Table:
+    rows = []
+    for output, generation in _sound(outputs):
+        plan, _, phase = output.asset.partition("/")
+        if phase != EVALUATION:
+            inputs = read_manifest(generation.folder)["recipe"]["inputs"]
+            parents = [name for name in inputs if name.startswith("phase_")]
+            rows.append(
+                {
+                    "plan": plan,
+                    "phase": phase,
+                    "checkpoint": generation.content_hash,
+                    "parent": inputs[parents[0]] if parents else None,
+                    **generation.summary,
+                }
+            )
+    return _rows(rows)
+
+
+def _lineage(outputs: Iterable[_Output]) -> pa.Table:
+    return _rows(
+        {"plan": plan, "phase": phase, "checkpoint": generation.content_hash, **entry}
+        for output, generation in _sound(outputs)
+        for plan, _, phase in [output.asset.partition("/")]
+        if phase != EVALUATION
+        for entry in _json(generation, "trainer.json")["lineage"]
+    )
+
+
+def _reports(reports: Mapping[str, _Output]) -> pa.Table:
+    rows = []
+    for output, generation in _sound(reports.values()):
+        report = _json(generation, "report.json")
+        rows.append(
+            {
+                "plan": output.asset.split("/")[0],
+                "report": generation.content_hash,
+                "verdict": report["verdict"]["sentence"],
+                "claims_profit": report["verdict"]["claim"],
+                "generated": report["generated"],
+                "policy": report["policy"],
+                "page": str(generation.folder / "report.html"),
+            }
+        )
+    return _rows(rows)
+
+
+def _policies(reports: Mapping[str, _Output]) -> pa.Table:
+    rows = []
+    for output, generation in _sound(reports.values()):
+        report = _json(generation, "report.json")
+        tables = [("headline", report["headline"]), *(
+            (f"session {table['session']}", table) for table in report["sessions"]
+        )]  # fmt: skip
+        for scope, table in tables:
+            for policy in table["policies"] if table else ():
+                figures = dict(table) | dict(policy)
+                for end, value in zip(("low", "high"), policy["pnl_interval"] or (), strict=False):
+                    figures[f"pnl_interval_{end}"] = value
+                rows.append(
+                    {
+                        "plan": output.asset.split("/")[0],
+                        "scope": scope,
+                        "policy": policy["policy"],
+                        "is_baseline": policy["policy"] in report["baselines"],
+                        **{name: figures.get(name) for name in _HEADLINE},
+                    }
+                )
+    return _rows(rows)
+
+
+def _json(generation: Generation, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(generation.path(name).read_bytes())
+    return content
