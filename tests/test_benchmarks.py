@@ -31,7 +31,7 @@ def session(tmp_path_factory):
     ("measure", "unit", "settings"),
     [
         (books.measure, "deltas/s", {}),
-        (ingest.measure, "frames/s", {}),
+        (ingest.measure, "frames/s", {"frames": 1_000}),
         (features.measure, "rows/s", {}),
         (environment.measure, "env steps/s", {"lanes": (1, 3)}),
         (learning.measure, "env steps/s", {"config": SMALL_PPO}),

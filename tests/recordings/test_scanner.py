@@ -15,12 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kalshi_pipeline.config import MAX_LINE_BYTES
+from kalshi_pipeline.recordings import frame_reader
 from kalshi_pipeline.recordings import ingest as module
 from kalshi_pipeline.recordings.folder import Recording, open_folder
 from kalshi_pipeline.recordings.generator import PROFILES, QUICK_PROFILES, write_session
 from kalshi_pipeline.recordings.messages import FrameDecoder, MessageKind
 from kalshi_pipeline.recordings.scanner import frames as frames_module
 from kalshi_pipeline.recordings.scanner.names import NameTable
+from kalshi_pipeline.recordings.streams import BLOCK_BYTES
 from tests.conftest import ROOT
 from tests.oracle.ingest import assert_same_tables
 from tests.random_sessions import Ingested, Lines, ingested, random_session
@@ -47,7 +49,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
             lines.append(text)
             return super().decode(text)
 
-    monkeypatch.setattr(module, "FrameDecoder", Watched)
+    monkeypatch.setattr(frame_reader, "FrameDecoder", Watched)
     return lines
 
 
@@ -206,6 +208,22 @@ def test_the_limit_of_a_line_is_that_of_the_reference(length, filler):
             checked(Files([blocks], {}))
 
 
+def test_an_endless_line_takes_no_more_room_than_a_long_one(monkeypatch):
+    windows = []
+
+    class Watched(frame_reader.TextWindow):
+        def __init__(self):
+            super().__init__()
+            windows.append(self)
+
+    monkeypatch.setattr(frame_reader, "TextWindow", Watched)
+    blocks = [DELTA + b"\n", *[b"x" * BLOCK_BYTES] * 50, b"\n" + DELTA, b"\n"]
+    tables = ingested(Files([blocks], {}))
+    assert tables.messages["frame"].to_pylist() == [0, 2]
+    assert tables.rejected["reason"].to_pylist() == ["line_too_long"]
+    assert [len(window.text) for window in windows] == [BLOCK_BYTES + MAX_LINE_BYTES + 2]
+
+
 def spoilt_files(seed: int, count: int, *, patience_s: float, **environment: str) -> str:
     run = subprocess.run(
         [sys.executable, "-m", "tests.recordings.spoilt", str(seed), str(count)],
@@ -288,7 +306,7 @@ def test_ignored_fields_are_listed_once():
 
 
 def test_a_recording_with_endless_new_fields_lists_some_of_them(monkeypatch, decoded):
-    monkeypatch.setattr(module, "MAX_IGNORED_FIELDS", 5)
+    monkeypatch.setattr(frame_reader, "MAX_IGNORED_FIELDS", 5)
     monkeypatch.setattr(frames_module, "MAX_IGNORED_FIELDS", 5)
     lines = [DELTA.replace(b'"ts"', b'"ts%d"' % number) for number in range(50)]
     tables = checked(Lines(lines, {"market_tickers": [MARKET]}))
