@@ -161,7 +161,7 @@ def wild_lines(draw: Any) -> bytes:
     )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     lines=st.lists(wild_lines(), min_size=1, max_size=12),
     listed=st.booleans(),
