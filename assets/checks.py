@@ -1,4 +1,4 @@
-"""The rules as Dagster asset checks: what fails stops everything built on it."""
+"""Expectations and rules as Dagster asset checks: what fails stops everything built on it."""
 
 import warnings
 from collections.abc import Callable, Iterable
@@ -7,6 +7,8 @@ import dagster as dg
 
 from kalshi_pipeline import plan_stages, rules, stages
 from kalshi_pipeline.assets.partitions import sessions
+from kalshi_pipeline.assets.published import table_metadata
+from kalshi_pipeline.expectations.validated import Validated, validated
 from kalshi_pipeline.plans import Plan
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.rules import Finding
@@ -14,39 +16,64 @@ from kalshi_pipeline.storage.publish import Generation
 
 Rule = Callable[[Generation], Finding]
 
-SESSION_RULES: tuple[tuple[str, Rule, bool], ...] = (
-    (stages.RAW, rules.capture_is_readable, True),
-    (stages.BOOKS, rules.rows_are_conserved, True),
-    (stages.BOOKS, rules.losses_are_bounded, True),
-    (stages.BOOKS, rules.sizes_are_never_negative, False),
-    (stages.BOOKS, rules.crossed_books_are_brief, False),
-    (stages.TENSORS, rules.features_lie_in_their_ranges, True),
-    (stages.SUITABLE, rules.there_is_something_to_trade, False),
-)
+EXPECTATIONS, WARNINGS = "expectations", "warnings"
 
 
 def _result(finding: Finding) -> dg.AssetCheckResult:
-    severity = dg.AssetCheckSeverity.WARN if finding.warns else dg.AssetCheckSeverity.ERROR
     return dg.AssetCheckResult(
         passed=finding.holds,
-        severity=severity,
         description=finding.says,
-        metadata={"finding": finding.says, **finding.figures},
+        metadata={"finding": finding.says},
     )
 
 
-def _session_check(asset: str, rule: Rule, blocking: bool) -> dg.AssetChecksDefinition:
+def _validation_result(validation: Validated, *, warns: bool) -> dg.AssetCheckResult:
+    told = [outcome for outcome in validation.outcomes if outcome.warns is warns]
+    failed = [outcome for outcome in told if not outcome.passed]
+    says = "; ".join(f"{outcome.expectation}: {outcome.observed}" for outcome in failed)
+    page = (
+        {}
+        if validation.page is None
+        else {"data docs": dg.MetadataValue.url(validation.page.as_uri())}
+    )
+    return dg.AssetCheckResult(
+        passed=not failed,
+        severity=dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR,
+        description=f"{len(failed)} of {len(told)} do not hold: {says}"
+        if failed
+        else f"all {len(told)} hold",
+        metadata={
+            "outcomes": table_metadata(
+                [
+                    {
+                        "holds": outcome.passed,
+                        "expectation": outcome.expectation,
+                        "column": outcome.column,
+                        "observed": outcome.observed,
+                    }
+                    for outcome in sorted(told, key=lambda outcome: outcome.passed)
+                ]
+            ),
+            **page,
+        },
+    )
+
+
+def _session_check(asset: str, *, warns: bool) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=asset,
-        name=rule.__name__,
+        name=WARNINGS if warns else EXPECTATIONS,
         partitions_def=sessions,
-        blocking=blocking,
-        description=rule.__doc__,
+        blocking=not warns,
+        description="What is worth a look and stops nothing."
+        if warns
+        else "Great Expectations of what was published; what fails one stops all built on it.",
     )
     def check(
         context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
     ) -> dg.AssetCheckResult:
-        return _result(rule(warehouse.open().current(asset, context.partition_key)))
+        found = validated(warehouse.open(), asset, int(context.partition_key))
+        return _validation_result(found, warns=warns)
 
     return check
 
@@ -67,7 +94,11 @@ def _plan_check(plan: Plan, output: str, rule: Rule) -> dg.AssetChecksDefinition
 with warnings.catch_warnings():
     # partitioned checks are a preview of Dagster's; they are tested here, the notice helps nobody
     warnings.simplefilter("ignore", dg.PreviewWarning)
-    session_checks = [_session_check(*entry) for entry in SESSION_RULES]
+    session_checks = [
+        _session_check(asset, warns=warns)
+        for asset in stages.SESSION_STAGES
+        for warns in (False, True)
+    ]
 
 
 def plan_checks(plans: Iterable[Plan]) -> list[dg.AssetChecksDefinition]:

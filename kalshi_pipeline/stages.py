@@ -92,7 +92,14 @@ def build_session_books(
     with warehouse.stage(BOOKS, str(session), recipe) as staging:
         write_books(books, staging.folder)
         traded = write_traded(raw.path("messages.parquet"), staging.folder, info, config.depletion)
-        quality = {**books.quality, "frames": raw.summary["frames"], **traded}
+        counted = raw.summary
+        quality = {
+            **books.quality,
+            "frames": counted["frames"],
+            # what must be accounted for, counted by another stage
+            "raw_rows": counted["deltas"] + counted["snapshots"] + counted["rejected"],
+            **traded,
+        }
         (staging.folder / "session_quality.json").write_text(canonical_json(quality))
         staging.summary.update(quality)
     return staging.generation

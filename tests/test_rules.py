@@ -7,16 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kalshi_pipeline import rules, stages
-from kalshi_pipeline.feature_table import COLUMN, TENSOR_WIDTH
-from kalshi_pipeline.recordings.folder import open_folder
+from kalshi_pipeline import rules
 from kalshi_pipeline.rules import Finding
 from kalshi_pipeline.storage import checkpoints
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse
@@ -32,37 +28,12 @@ REPORT = {
 }
 
 
-@pytest.fixture(scope="module")
-def session(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Generation]:
-    warehouse = Warehouse(tmp_path_factory.mktemp("rules"))
-    return {
-        stages.RAW: stages.ingest_session(warehouse, open_folder(generated / "901")),
-        stages.BOOKS: stages.build_session_books(warehouse, 901),
-        stages.TENSORS: stages.build_session_tensors(warehouse, 901),
-        stages.SUITABLE: stages.choose_session_markets(warehouse, 901),
-    }
-
-
 def published(root: Path, fill: Callable[[Path], object]) -> Generation:
     with Warehouse(root).stage("made_up", None, Recipe("1")) as staging:
         fill(staging.folder)
     return staging.generation
 
 
-def told(generation: Generation, **figures: Any) -> Generation:
-    """The generation as if its stage had said something else."""
-    return replace(generation, summary={**generation.summary, **figures})
-
-
-OF_SESSIONS = {
-    rules.capture_is_readable: stages.RAW,
-    rules.rows_are_conserved: stages.BOOKS,
-    rules.losses_are_bounded: stages.BOOKS,
-    rules.sizes_are_never_negative: stages.BOOKS,
-    rules.crossed_books_are_brief: stages.BOOKS,
-    rules.features_lie_in_their_ranges: stages.TENSORS,
-    rules.there_is_something_to_trade: stages.SUITABLE,
-}
 OF_PLANS = {rules.hold_earns_nothing, rules.report_is_complete, rules.weights_are_sound}
 
 
@@ -73,76 +44,7 @@ def test_every_rule_is_tested_here():
         if callable(rule) and rule is not Finding and rule.__module__ == rules.__name__
         if signature(rule).return_annotation == "Finding" and not rule.__name__.startswith("_")
     }
-    assert found == {*OF_SESSIONS, *OF_PLANS}
-
-
-@pytest.mark.parametrize("rule", OF_SESSIONS, ids=lambda rule: rule.__name__)
-def test_a_generated_session_keeps_every_rule(session, rule):
-    finding = rule(session[OF_SESSIONS[rule]])
-    assert finding.holds, finding.says
-    assert finding.says
-
-
-@pytest.mark.parametrize(
-    ("rule", "figures", "says"),
-    [
-        (rules.capture_is_readable, {"frames": 1_000, "rejected": 11}, "11 of 1,000"),
-        (rules.rows_are_conserved, {"rows_in": 7}, "7 rows in"),
-        (rules.rows_are_conserved, {"before_snapshot": 10**6}, "1,000,000 before a snapshot"),
-        (rules.losses_are_bounded, {"lost_messages": 11, "rows_in": 989, "gaps": 3}, "1.10%"),
-        (rules.losses_are_bounded, {"lost_messages": 5, "rows_in": 0}, "100.00%"),
-        (rules.sizes_are_never_negative, {"quarantined": {"negative_size": 2}}, "2 changes"),
-        (rules.crossed_books_are_brief, {"segments_ended_by": {"crossed": 1}}, "1 segments"),
-        (rules.there_is_something_to_trade, {"suitable_markets": 0}, "0 of 36 markets"),
-    ],
-)
-def test_a_session_that_breaks_a_rule_is_told_with_its_figures(session, rule, figures, says):
-    finding = rule(told(session[OF_SESSIONS[rule]], **figures))
-    assert not finding.holds
-    assert says in finding.says
-
-
-@pytest.mark.parametrize(
-    ("rule", "figures"),
-    [
-        (rules.capture_is_readable, {"frames": 1_000, "rejected": 10}),
-        (rules.capture_is_readable, {"frames": 0, "rejected": 0}),
-        (rules.losses_are_bounded, {"lost_messages": 10, "rows_in": 990}),
-        (rules.losses_are_bounded, {"lost_messages": 0, "rows_in": 0}),
-    ],
-)
-def test_a_rule_holds_up_to_its_limit_and_for_an_empty_session(session, rule, figures):
-    assert rule(told(session[OF_SESSIONS[rule]], **figures)).holds
-
-
-def test_only_what_harms_no_one_warns(session):
-    warnings = {rule for rule, stage in OF_SESSIONS.items() if rule(session[stage]).warns}
-    assert warnings == {
-        rules.sizes_are_never_negative,
-        rules.crossed_books_are_brief,
-        rules.there_is_something_to_trade,
-    }
-
-
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [("mid", 1.5), ("best_bid", -0.01), ("imbalance_touch", np.nan), ("spread", np.inf)],
-)
-def test_a_feature_out_of_its_range_is_named(tmp_path, column, value):
-    features = np.zeros((9, TENSOR_WIDTH), dtype=np.float32)
-    features[4, COLUMN[column]] = value
-
-    def fill(folder: Path) -> None:
-        np.save(folder / "features.npy", features)
-        np.save(folder / "step_row.npy", np.arange(9))
-        pq.write_table(pa.table({}), folder / "index.parquet")
-
-    finding = rules.features_lie_in_their_ranges(published(tmp_path, fill))
-    assert not finding.holds
-    assert finding.says == f"9 steps; features out of range: {column}"
-
-
-# --- evaluations and checkpoints
+    assert found == OF_PLANS
 
 
 def ledger(*rows: tuple[str, int]) -> Callable[[Path], None]:

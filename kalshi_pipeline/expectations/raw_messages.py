@@ -1,0 +1,98 @@
+"""What is expected of a session's message table."""
+
+from __future__ import annotations
+
+from kalshi_pipeline.config import BP_PER_DOLLAR, MAX_SIZE_CENTI
+from kalshi_pipeline.expectations.sql import Source, query
+from kalshi_pipeline.expectations.suites import Profile, between, equal, none, one_row
+from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
+from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA, MessageKind
+from kalshi_pipeline.storage.publish import Generation
+
+MAX_UNREADABLE_RATE = 0.01
+
+EXPECTATIONS = (
+    equal("frames", "accounted", "every frame is in the message table or in quarantine (P1)"),
+    equal("rejected", "quarantined", "the quarantine has a row a rejected frame"),
+    equal("deltas", "delta_rows", "as many deltas as were counted while decoding"),
+    equal("snapshots", "snapshot_rows", "as many snapshots as were counted while decoding"),
+    equal("trades", "trade_rows", "as many trades as were counted while decoding"),
+    none("out_of_receive_order", "rows keep the order of receipt, a snapshot before its levels"),
+    none("incomplete", "no row lacks its frame, connection, receive time, kind or market"),
+    none("price_out_of_range", "prices of levels, deltas and trades lie inside the dollar (D7)"),
+    none("size_invalid", "levels and trades have a size, none above 10^9 contracts (D10)"),
+    none("side_invalid", "every level, delta and trade is of the YES or the NO side (D16)"),
+    between(
+        "unreadable_rate", 0, MAX_UNREADABLE_RATE, "at most 1 % of the frames are unreadable (D20)"
+    ),
+    none("rejected", "every frame can be read", warns=True),
+)
+
+_COUNTS = """
+WITH rows AS (SELECT *, lag(frame) OVER () AS before FROM messages)
+SELECT
+    count(*) FILTER (kind <> $level) AS message_frames,
+    count(*) FILTER (kind = $delta) AS delta_rows,
+    count(*) FILTER (kind = $snapshot) AS snapshot_rows,
+    count(*) FILTER (kind = $trade) AS trade_rows,
+    count(*) FILTER (frame < before OR (frame = before) <> (kind = $level)) AS out_of_receive_order,
+    count(*) FILTER (
+        frame IS NULL OR epoch IS NULL OR recv_ms IS NULL OR kind IS NULL
+        OR (market IS NULL AND kind IN ($snapshot, $level, $delta, $trade))
+    ) AS incomplete,
+    count(*) FILTER (
+        kind IN ($level, $delta, $trade)
+        AND (price_bp IS NULL OR price_bp <= 0 OR price_bp >= $dollar)
+    ) AS price_out_of_range,
+    count(*) FILTER (
+        kind IN ($level, $delta, $trade) AND (size_centi IS NULL OR abs(size_centi) > $largest)
+        OR kind IN ($level, $trade) AND size_centi < 1
+    ) AS size_invalid,
+    count(*) FILTER (
+        kind IN ($level, $delta, $trade) AND (side IS NULL OR side NOT IN (0, 1))
+    ) AS side_invalid
+FROM rows
+"""
+_IN_BOTH = """
+SELECT count(DISTINCT frame) AS frames FROM messages SEMI JOIN quarantine USING (frame)
+"""
+
+
+def profile(raw: Generation) -> list[Profile]:
+    """The figures of one session's raw messages."""
+    messages = Source(
+        raw.path("messages.parquet"),
+        MESSAGE_SCHEMA,
+        ("frame", "epoch", "recv_ms", "market", "kind", "side", "price_bp", "size_centi"),
+    )
+    quarantine = Source(raw.path("quarantine.parquet"), QUARANTINE_SCHEMA, ("frame",))
+    counts = query(
+        _COUNTS,
+        {"messages": messages},
+        snapshot=int(MessageKind.SNAPSHOT),
+        level=int(MessageKind.LEVEL),
+        delta=int(MessageKind.DELTA),
+        trade=int(MessageKind.TRADE),
+        dollar=BP_PER_DOLLAR,
+        largest=MAX_SIZE_CENTI,
+    )
+    (put_aside,) = query("SELECT count(*) AS n FROM quarantine", {"quarantine": quarantine})["n"]
+    (in_both,) = (
+        query(
+            _IN_BOTH,
+            {"messages": messages._replace(columns=("frame",)), "quarantine": quarantine},
+        )["frames"]
+        if put_aside
+        else (0,)
+    )
+    (message_frames,) = counts.pop("message_frames")
+    said = raw.summary
+    figures = one_row(
+        frames=said["frames"],
+        accounted=message_frames + put_aside - in_both,
+        rejected=said["rejected"],
+        quarantined=put_aside,
+        unreadable_rate=said["rejected"] / said["frames"] if said["frames"] else 0.0,
+        **{name: said[name] for name in ("deltas", "snapshots", "trades")},
+    )
+    return [Profile("session", {**figures, **counts}, EXPECTATIONS)]

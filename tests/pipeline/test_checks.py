@@ -1,0 +1,138 @@
+"""What is wrong with a published table stops everything built on it, in Dagster itself."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from kalshi_pipeline import stages
+from kalshi_pipeline.assets.checks import EXPECTATIONS, WARNINGS
+from kalshi_pipeline.assets.partitions import register
+from kalshi_pipeline.definitions import build_definitions
+from kalshi_pipeline.storage.publish import Warehouse
+from tests.expectations.published import change_rows, publish_session, republish
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+
+
+@pytest.fixture(scope="module")
+def honest(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    return publish_session(tmp_path_factory.mktemp("checks"), generated / "901")
+
+
+@pytest.fixture
+def materialized(generated, honest, tmp_path):
+    """Spoils a stage of a published session and materializes the session again."""
+
+    def run(stage: str | None = None, spoil: Callable[[Path], object] | None = None, **figures):
+        shutil.copytree(honest.root, tmp_path, dirs_exist_ok=True)
+        warehouse = Warehouse(tmp_path)
+        if stage:
+            found = honest.current(stage, "901")
+            republish(found, warehouse, stage, spoil or (lambda _: None), **figures)
+        definitions = build_definitions([str(generated)], str(tmp_path))
+        with dg.DagsterInstance.ephemeral() as instance:
+            register(instance, ["901"])
+            return definitions.resolve_job_def("session_data").execute_in_process(
+                run_config=QUIET, instance=instance, partition_key="901", raise_on_error=False
+            )
+
+    return run
+
+
+def assets_of(result: dg.ExecuteInProcessResult) -> set[str]:
+    return {
+        event.step_materialization_data.materialization.asset_key.to_user_string()
+        for event in result.get_asset_materialization_events()
+    }
+
+
+def checks_of(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], dg.AssetCheckEvaluation]:
+    return {
+        (check.asset_key.to_user_string(), check.check_name): check
+        for check in result.get_asset_check_evaluations()
+    }
+
+
+def test_an_honest_session_passes_and_shows_what_was_expected(materialized):
+    result = materialized()
+    assert result.success
+    checks = checks_of(result)
+    assert set(checks) == {
+        (stage, name) for stage in stages.SESSION_STAGES for name in (EXPECTATIONS, WARNINGS)
+    }
+    for (stage, name), check in checks.items():
+        assert check.blocking is (name == EXPECTATIONS)
+        if name == EXPECTATIONS:
+            assert check.passed, check.description
+        table = check.metadata["outcomes"]
+        assert isinstance(table, dg.TableMetadataValue)
+        assert {"holds", "expectation", "column", "observed"} == set(table.records[0].data)
+        page = unquote(check.metadata["data docs"].value)
+        assert page.startswith("file://")
+        assert f"/data_docs/{stage}/session=901/" in page
+
+
+def spoil_book(folder: Path) -> None:
+    def change(columns):
+        row = int(np.flatnonzero((columns["kind"] == 1) & (columns["bid_bp"] > 0))[50])
+        columns["bid_size_centi"][row] = -1
+
+    change_rows(folder / "books.parquet", change)
+
+
+def spoil_messages(folder: Path) -> None:
+    def change(columns):
+        columns["price_bp"][np.flatnonzero(columns["kind"] == 2)[50]] = 10_100
+
+    change_rows(folder / "messages.parquet", change)
+
+
+def spoil_tensor(folder: Path) -> None:
+    features = np.load(folder / "features.npy")
+    features[3, 3] = np.nan
+    np.save(folder / "features.npy", features)
+
+
+def spoil_markets(folder: Path) -> None:
+    def change(columns):
+        columns["steps"][0] = -1
+
+    change_rows(folder / "suitable_markets.parquet", change)
+
+
+SPOILT = {
+    stages.RAW: (spoil_messages, "prices of levels, deltas and trades lie inside the dollar"),
+    stages.BOOKS: (spoil_book, "no size, depth or number of levels is negative"),
+    stages.TENSORS: (spoil_tensor, "every value is finite"),
+    stages.SUITABLE: (spoil_markets, "steps are counted"),
+}
+
+
+@pytest.mark.parametrize("stage", SPOILT)
+def test_a_spoilt_table_stops_what_is_built_on_it(materialized, stage):
+    spoil, rule = SPOILT[stage]
+    result = materialized(stage, spoil)
+    assert not result.success
+    reached = stages.SESSION_STAGES[: stages.SESSION_STAGES.index(stage) + 1]
+    assert assets_of(result) == set(reached)
+    check = checks_of(result)[stage, EXPECTATIONS]
+    assert not check.passed
+    assert check.severity is dg.AssetCheckSeverity.ERROR
+    assert rule in check.description
+
+
+def test_what_only_warns_stops_nothing(materialized):
+    result = materialized(stages.BOOKS, lost_messages=1)
+    assert result.success
+    assert assets_of(result) == set(stages.SESSION_STAGES)
+    check = checks_of(result)[stages.BOOKS, WARNINGS]
+    assert not check.passed
+    assert check.severity is dg.AssetCheckSeverity.WARN
+    assert "no sequence number is missing (D1): lost_messages 1" in check.description
