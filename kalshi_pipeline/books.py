@@ -42,7 +42,7 @@ from kalshi_pipeline.recordings.folder import SessionInfo, time_ms
 from kalshi_pipeline.recordings.replay_order import SessionFrames, frames_of
 from kalshi_pipeline.session_quality import session_quality
 
-BOOKS_VERSION = "2"
+BOOKS_VERSION = "3"
 _PACKED = {"compression": "zstd", "use_dictionary": ["market", "kind", "side", "segment"]}
 
 

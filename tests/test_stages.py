@@ -28,7 +28,7 @@ from kalshi_pipeline.trading.universe import Exclusion
 PYARROW = "26.0.1"
 GOLDEN = {
     RAW: ("3.2", "028420a11f9d2605"),
-    BOOKS: ("2.2.1", "5d026419dc9f67ce"),
+    BOOKS: ("3.2.1", "b5c621a4aa2fdf21"),
     TENSORS: ("3.1", "7956081ba29bb256"),
     SUITABLE: ("3", "4ffabd487103c54c"),
 }
