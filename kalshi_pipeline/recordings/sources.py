@@ -123,7 +123,7 @@ class SessionSources:
         # the plan's own sessions are in its owner's database: none is made up in their place
         owned = {} if self.database else generator.PROFILES
         profiles = {**owned, **generator.QUICK_PROFILES}
-        profile = profiles.get(number)
+        profile = {**profiles, **generator.EXTRA_PROFILES}.get(number)
         if profile is None:
             known = ", ".join(map(str, self.sessions())) or "none"
             possible = ", ".join(map(str, sorted(profiles)))

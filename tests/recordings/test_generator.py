@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter, defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -29,10 +29,44 @@ from kalshi_pipeline.recordings.generator.order_flow import (
     advance,
     event_times,
     fair_value_micro,
+    share_before,
 )
-from kalshi_pipeline.recordings.generator.session_flow import connections_of, simulate
+from kalshi_pipeline.recordings.generator.session_flow import Contract, Levels, Session
+from kalshi_pipeline.recordings.generator.styles import (
+    BITCOIN,
+    BURSTS,
+    GOLD,
+    Clock,
+    FlowStyle,
+    ordinary,
+)
 from kalshi_pipeline.recordings.generator.universe import driver, long_dated, short_dated
 from tests.oracle.book import NO, YES, DictBook
+
+
+@dataclass
+class Flow:
+    """What one market of a session does: its changes, and its book at each connection."""
+
+    time_ms: np.ndarray
+    change: np.ndarray
+    books: list[tuple[Levels, Levels]]
+
+
+def simulate(profile: SessionProfile) -> list[tuple[Contract, Flow]]:
+    session = Session(profile)
+    pieces = list(session.pieces())
+    found = []
+    for index, contract in enumerate(session.contracts):
+        own = [piece.contract == index for piece in pieces]
+        flow = Flow(
+            np.concatenate([p.time_ms[mask] for p, mask in zip(pieces, own, strict=True)]),
+            np.concatenate([p.change[mask] for p, mask in zip(pieces, own, strict=True)]),
+            [piece.books[index] for piece in pieces if index in piece.books],
+        )
+        found.append((contract, flow))
+    return found
+
 
 SMALL = replace(PROFILES[71], session_id=904, markets=40, active_markets=35, deltas=1_500)
 
@@ -116,7 +150,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("kalshi_pipeline.recordings.generator.folders._lines", fail)
+    monkeypatch.setattr("kalshi_pipeline.recordings.generator.folders._Recorder.blocks", fail)
     with pytest.raises(OSError, match="disk full"):
         write_session(QUICK_PROFILES[902], tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -385,7 +419,7 @@ def test_a_quote_that_is_traded_through_was_on_the_wrong_side_of_the_fair_value(
             / 100
         )
         book, opened = DictBook(), -1
-        connections = connections_of(profile)
+        connections = Session(profile).connections
         bids: list[int] = []
         for time_ms, (_, side, price_bp, change), fair in zip(
             flow.time_ms, flow.change.tolist(), fair_bp, strict=True
@@ -421,24 +455,45 @@ def test_makers_pay_for_the_spread_they_earn() -> None:
 
 
 @pytest.mark.parametrize("pattern", list(Pattern))
-def test_patterns_put_the_activity_where_they_say(pattern: Pattern) -> None:
-    times = event_times(np.random.default_rng(3), 20_000, 10_000_000, pattern)
+@pytest.mark.parametrize("clock", [BURSTS, GOLD.clock], ids=["bursts", "one burst"])
+def test_patterns_put_the_activity_where_they_say(pattern: Pattern, clock: Clock) -> None:
+    window = (0.0, 1e7, 0.0, 1e7)
+    times = event_times(np.random.default_rng(3), 50_000, clock, pattern, window)
     assert np.all(np.diff(times) >= 0)
     assert times[0] >= 0
     assert times[-1] < 10_000_000
     first, middle, _, last = np.bincount(times // 2_500_000, minlength=4) / len(times)
     expected = {
-        Pattern.EVEN: abs(first - last) < 0.05,
-        Pattern.FRONT: first > 0.37 and last < 0.12,
+        Pattern.EVEN: abs(first - last) < 0.06,
+        Pattern.FRONT: first > 0.36 and last < 0.12,
         Pattern.MIDDLE: middle > 0.3 and first < 0.2,
-        Pattern.BACK: last > 0.37 and first < 0.12,
+        Pattern.BACK: last > 0.36 and first < 0.12,
     }
     assert expected[pattern]
 
 
+@pytest.mark.parametrize("pattern", list(Pattern))
+def test_the_times_of_two_halves_are_like_those_of_the_whole(pattern: Pattern) -> None:
+    """A session made in pieces: each piece gets its share, inside its own time."""
+    rng = np.random.default_rng(6)
+    share = share_before(pattern, 0.5)
+    counts = rng.multinomial(20_000, [share, 1 - share])
+    halves = [
+        event_times(rng, int(n), BURSTS, pattern, (begin, begin + 5e6, 0.0, 1e7))
+        for n, begin in zip(counts, (0.0, 5e6), strict=True)
+    ]
+    whole = event_times(rng, 20_000, BURSTS, pattern, (0.0, 1e7, 0.0, 1e7))
+    assert halves[0].max() < 5_000_000 <= halves[1].min()
+    in_pieces = np.bincount(np.concatenate(halves) // 1_000_000, minlength=10) / 20_000
+    at_once = np.bincount(whole // 1_000_000, minlength=10) / 20_000
+    assert np.abs(in_pieces - at_once).max() < 0.03
+
+
 def test_changes_come_in_bursts() -> None:
-    gaps = np.diff(event_times(np.random.default_rng(4), 5_000, 60_000_000, Pattern.EVEN))
-    assert 60 <= np.median(gaps) <= 280
+    window = (0.0, 6e7, 0.0, 6e7)
+    rng = np.random.default_rng(4)
+    gaps = np.diff(event_times(rng, 500, BURSTS, Pattern.EVEN, window))
+    assert 60 <= np.median(gaps) <= 600
     assert np.quantile(gaps, 0.97) > 10_000
 
 
@@ -447,11 +502,59 @@ def test_a_market_that_becomes_certain_loses_the_quotes_beyond_the_fair_value() 
     ladders = np.zeros((2, 99), dtype=np.int64)
     rng = np.random.default_rng(5)
     fair = np.concatenate([np.full(500, 500_000), np.full(500, 4_000)])
-    style = (10_000.0, 6, 5_000, 0.05, False)
     out = np.zeros((1_000, 4), dtype=np.int64)
+    style = ordinary(rng, 0.1, short_dated=True, fractional=False)
     advance(
-        ladders, prices_micro, np.arange(1_000), fair, rng.random((1_000, UNIFORMS)), style, out
+        ladders,
+        np.zeros((4, 2), dtype=np.int64),
+        prices_micro,
+        np.arange(1_000),
+        fair,
+        rng.random((1_000, UNIFORMS)),
+        style,
+        out,
     )
     assert ladders.min() == 0
     assert ladders[0].sum() == 0  # nobody bids a cent for what is worth less
     assert ladders[1].sum() > 0
+
+
+STYLES = [
+    BITCOIN.flow,
+    GOLD.flow,
+    ordinary(np.random.default_rng(1), 0.5, short_dated=False, fractional=True),
+]
+
+
+@pytest.mark.parametrize("style", STYLES, ids=["bitcoin", "gold", "ordinary"])
+def test_every_change_is_of_one_level_and_none_crosses_or_goes_below_zero(style: FlowStyle) -> None:
+    """The kernel against a book of dictionaries, over jumps of the fair value."""
+    rng = np.random.default_rng(8)
+    prices_bp = np.arange(100, 10_000, 100)
+    count = 4_000
+    fair = np.clip(500_000 + np.cumsum(rng.normal(0, 6_000, count)), 0, 1_000_000).astype(np.int64)
+    ladders, out = np.zeros((2, 99), dtype=np.int64), np.zeros((count, 4), dtype=np.int64)
+    times = np.arange(count) * 10
+    random = rng.random((count, UNIFORMS))
+    state = np.zeros((4, 2), dtype=np.int64)
+    for part in (slice(0, 1_500), slice(1_500, count)):  # carried from one piece to the next
+        advance(
+            ladders, state, prices_bp * 100, times[part], fair[part], random[part], style, out[part]
+        )
+    assert np.all(np.diff(times) >= 0)
+    book = DictBook()
+    for kind, side, place, change in out.tolist():
+        price_bp = int(prices_bp[place])
+        assert (change > 0) == (kind == FlowKind.ADD)
+        if kind == FlowKind.TRADE:
+            assert price_bp == (book.best_bid_bp if side == YES else book.best_ask_bp)
+        book.apply_delta(side, price_bp if side == YES else 10_000 - price_bp, change)
+        assert not book.is_crossed
+        assert book.best_bid_bp < book.best_ask_bp  # nor locked
+    left = {
+        (s, int(prices_bp[i])): int(ladders[s, i]) for s, i in zip(*ladders.nonzero(), strict=True)
+    }
+    held = {(YES, p): size for p, size in book.ladders[YES].items()}
+    held |= {(NO, 10_000 - p): size for p, size in book.ladders[NO].items()}
+    assert left == held
+    assert len(np.unique(out[:, 0])) == len(FlowKind)

@@ -6,9 +6,17 @@ labelled so: `session.json` carries `"generated": true`.
 
 from kalshi_pipeline.recordings.generator.folders import is_current, write_session
 from kalshi_pipeline.recordings.generator.profiles import (
+    EXTRA_PROFILES,
     PROFILES,
     QUICK_PROFILES,
     SessionProfile,
 )
 
-__all__ = ["PROFILES", "QUICK_PROFILES", "SessionProfile", "is_current", "write_session"]
+__all__ = [
+    "EXTRA_PROFILES",
+    "PROFILES",
+    "QUICK_PROFILES",
+    "SessionProfile",
+    "is_current",
+    "write_session",
+]

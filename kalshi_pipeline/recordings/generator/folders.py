@@ -6,33 +6,34 @@ import gzip
 import itertools
 import json
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.config import BP_PER_DOLLAR
 from kalshi_pipeline.market.prices import STRUCTURES
 from kalshi_pipeline.recordings.generator import frames
+from kalshi_pipeline.recordings.generator.faults import Ledger, inject
+from kalshi_pipeline.recordings.generator.frame_writer import texts_of, write_rows
 from kalshi_pipeline.recordings.generator.order_flow import FlowKind
 from kalshi_pipeline.recordings.generator.profiles import SessionProfile
-from kalshi_pipeline.recordings.generator.session_flow import (
-    Connection,
-    Contract,
-    MarketFlow,
-    connections_of,
-    simulate,
-)
+from kalshi_pipeline.recordings.generator.session_flow import Contract, Levels, Piece, Session
 
-CLOSED, DETERMINED = len(FlowKind), len(FlowKind) + 1  # kinds of rows beside FlowKind
+# kinds of rows beside FlowKind
+OPENED, CLOSED, DETERMINED = len(FlowKind), len(FlowKind) + 1, len(FlowKind) + 2
 SNAPSHOTS_PER_MS = 4
-DELAY_MS = (15, 20.0)  # receive clock behind the exchange's: smallest, mean of the rest
-LINES_AT_ONCE = 4_096
-COMPRESSION = 4
+# The receive clock behind the exchange's: smallest, mean of the rest; and one frame in so many is
+# held up by so much, and what follows with it. Source: recordings 112 and 113 (median 30 ms above
+# the smallest, 1 % of the frames late by 2 s).
+DELAY_MS = (15, 8.0)
+STALL_EVERY, STALL_MS = 6_000, 1_500.0
+CLOSED_MS = (100, 3_000)  # from a market's close to the empty book: least, most
+LATEST_MS = 900  # after the end of a connection
+WRITE_BYTES = 1 << 22
+GZIP_LEVEL, ZSTD_LEVEL = 4, 3
 
 
 def write_session(
@@ -54,16 +55,19 @@ def write_session(
     with tempfile.TemporaryDirectory(prefix=".generating-", dir=root) as staging:
         folder = Path(staging) / "new"
         folder.mkdir()
-        contracts, flows = zip(*simulate(profile, progress), strict=True)
-        _write_json(folder / "session.json", _session(profile, contracts))
-        _write_json(folder / "markets.json", [_market(contract) for contract in contracts])
-        with (
-            (folder / "messages.ndjson.gz").open("wb") as raw,
-            gzip.GzipFile("", "wb", COMPRESSION, raw, mtime=0) as packed,
-        ):
-            lines = _lines(profile, contracts, flows)
-            while block := "".join(itertools.islice(lines, LINES_AT_ONCE)):
-                packed.write(block.encode())
+        session = Session(profile)
+        _write_json(folder / "session.json", _session(profile, session.contracts))
+        _write_json(folder / "markets.json", [_market(c) for c in session.contracts])
+        blocks = _Recorder(session, progress).blocks()
+        ledger = None
+        if profile.faults:
+            ledger = Ledger()
+            blocks = inject(blocks, profile.faults, profile.deltas, profile.seed, ledger)
+        with _opened(folder, profile) as file:
+            for block in blocks:
+                file.write(block)
+        if ledger is not None:
+            _write_json(folder / "faults.json", ledger.facts())
         if target.exists():
             target.rename(Path(staging) / "old")
         folder.rename(target)
@@ -77,6 +81,23 @@ def is_current(root: Path, profile: SessionProfile) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(session, dict) and session.get("profile") == profile.digest
+
+
+@contextmanager
+def _opened(folder: Path, profile: SessionProfile) -> Iterator[IO[bytes]]:
+    # equal content gives equal bytes: no names and times in the compressed files
+    suffix = {"gz": ".gz", "zst": ".zst", "none": ""}[profile.compression]
+    with (folder / f"messages.ndjson{suffix}").open("wb") as raw:
+        if profile.compression == "gz":
+            with gzip.GzipFile("", "wb", GZIP_LEVEL, raw, mtime=0) as packed:
+                yield packed  # type: ignore[misc]
+        elif profile.compression == "zst":
+            import zstandard
+
+            with zstandard.ZstdCompressor(ZSTD_LEVEL).stream_writer(raw, closefd=False) as packed:
+                yield packed
+        else:
+            yield raw
 
 
 def _write_json(path: Path, value: object) -> None:
@@ -120,108 +141,148 @@ def _market(contract: Contract) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _Rows:
-    # Everything that happens in the session after the snapshots, in receive order, `[n]` each.
-    time_ms: NDArray[np.int64]
-    recv_ms: NDArray[np.int64]
-    connection: NDArray[np.int64]
-    market: NDArray[np.int64]
-    change: NDArray[np.int64]  # [n, 4]: kind, side, price_bp, change_centi
+class _Recorder:
+    # The collector: what it receives, and when, as lines of the recording.
 
+    def __init__(self, session: Session, progress: Callable[[str], None] | None) -> None:
+        self._session, self._progress = session, progress
+        profile, contracts = session.profile, session.contracts
+        self._wire: frames.Wire = profile.wire
+        self._tickers = [contract.market.ticker for contract in contracts]
+        self._texts = texts_of(self._wire, 1, self._tickers)
+        self._rng = np.random.default_rng([profile.seed, profile.session_id, len(contracts), 2])
+        self._buffer = np.empty(WRITE_BYTES, dtype=np.uint8)
+        self._seq = 1
+        self._recv_ms = profile.started_at_ms
+        self._endings = self._endings_of(contracts)
 
-def _rows(
-    profile: SessionProfile,
-    connections: Sequence[Connection],
-    contracts: Sequence[Contract],
-    flows: Sequence[MarketFlow],
-) -> _Rows:
-    rng = np.random.default_rng([profile.seed, profile.session_id, len(contracts), 2])
-    settled = [(i, c.event.close_ms) for i, c in enumerate(contracts) if c.result is not None]
-    market = np.array([i for i, _ in settled], dtype=np.int64)
-    closed_ms = np.array([at for _, at in settled], dtype=np.int64)
-    closed_ms += rng.integers(100, 3_000, len(settled))
-    determined_ms = closed_ms + rng.integers(5_000, 60_000, len(settled))
-    opened_ms = np.array([connection.opened_ms for connection in connections])
-    endings = np.zeros((2 * len(settled), 4), dtype=np.int64)
-    endings[:, 0] = np.repeat([CLOSED, DETERMINED], len(settled))
-    end_ms = np.concatenate([closed_ms, determined_ms])
+    def blocks(self) -> Iterator[bytes | memoryview]:
+        """The bytes of the recording, whole lines at a time."""
+        deltas = 0
+        for piece in self._session.pieces():
+            if piece.opens:
+                self._texts = texts_of(self._wire, piece.connection + 1, self._tickers)
+                yield self._opening(piece)
+            yield from self._rows(piece)
+            deltas += len(piece.time_ms)
+            if self._progress:
+                wanted = self._session.profile
+                self._progress(
+                    f"session {wanted.session_id}: {deltas:,} of {wanted.deltas:,} changes"
+                )
 
-    time_ms = np.concatenate([*(flow.time_ms for flow in flows), end_ms])
-    owner = np.repeat(np.arange(len(flows)), [len(flow.time_ms) for flow in flows])
-    order = np.argsort(time_ms, kind="stable")
-    sent_ms = time_ms[order]
-    delay_ms = DELAY_MS[0] + rng.exponential(DELAY_MS[1], len(order)).astype(np.int64)
-    connection = np.searchsorted(opened_ms, sent_ms, side="right") - 1
-    return _Rows(
-        sent_ms,
-        np.maximum.accumulate(sent_ms + delay_ms),
-        connection,
-        np.concatenate([owner, market, market])[order],
-        np.concatenate([*(flow.change for flow in flows), endings])[order],
-    )
+    def _endings_of(self, contracts: Sequence[Contract]) -> list[tuple[int, int, int]]:
+        # (time, kind, contract) of what is neither change nor trade, in order
+        settled = [i for i, c in enumerate(contracts) if c.result is not None]
+        events = [contracts[i].event for i in settled]
+        closed_ms = np.array([event.close_ms for event in events], dtype=np.int64)
+        bounds = [e.intraday.closed_ms if e.intraday else CLOSED_MS for e in events]
+        least_ms, most_ms = np.array(bounds, dtype=np.int64).reshape(-1, 2).T
+        closed_ms += self._rng.integers(least_ms, most_ms)
+        determined_ms = closed_ms + self._rng.integers(5_000, 60_000, len(settled))
+        first = self._session.connections[0].opened_ms
+        found = [(c.subscribed_ms, OPENED, i) for i, c in enumerate(contracts)]
+        found = [entry for entry in found if entry[0] > first]
+        found += [(int(at), CLOSED, i) for i, at in zip(settled, closed_ms, strict=True)]
+        found += [(int(at), DETERMINED, i) for i, at in zip(settled, determined_ms, strict=True)]
+        return sorted(found)
 
+    def _opening(self, piece: Piece) -> bytes:
+        # Half of the markets come with the subscription, the others are added to it.
+        connection = self._session.connections[piece.connection]
+        contracts = self._session.contracts
+        present = [i for i in piece.books if contracts[i].subscribed_ms <= connection.opened_ms]
+        tickers = [self._tickers[i] for i in present]
+        numbers = itertools.count(1)
+        texts = [frames.subscribed(name, sid) for sid, name in enumerate(frames.CHANNELS, start=1)]
+        half = (len(present) + 1) // 2
+        for number, (ticker, index) in enumerate(zip(tickers, present, strict=True)):
+            if number == half:
+                texts.append(frames.markets_added(next(numbers), tickers))
+            books = piece.books[index]
+            texts.append(frames.snapshot(self._wire, ticker, next(numbers), *books))
+        self._seq = next(numbers)
+        self._recv_ms = connection.opened_ms + len(texts) // SNAPSHOTS_PER_MS
+        lines = (
+            frames.line(
+                connection.opened_ms + number // SNAPSHOTS_PER_MS, piece.connection + 1, text
+            )
+            for number, text in enumerate(texts)
+        )
+        return "".join(lines).encode()
 
-def _lines(
-    profile: SessionProfile, contracts: Sequence[Contract], flows: Sequence[MarketFlow]
-) -> Iterator[str]:
-    wire: frames.Wire = frames.LegacyWire() if profile.wire == "legacy" else frames.CurrentWire()
-    connections = connections_of(profile)
-    tickers = [contract.market.ticker for contract in contracts]
-    rows = _rows(profile, connections, contracts, flows)
-    bounds = np.searchsorted(rows.connection, np.arange(len(connections) + 1))
-    for index, connection in enumerate(connections):
-        books = [flow.books[index] for flow in flows]
-        seq = itertools.count(1)
-        for number, frame in enumerate(_opening(wire, tickers, books, seq)):
-            yield _line(connection.opened_ms + number // SNAPSHOTS_PER_MS, index, frame)
-        piece = slice(bounds[index], bounds[index + 1])
-        columns = (rows.time_ms, rows.recv_ms, rows.market, rows.change)
-        for time_ms, recv_ms, market, change in zip(
-            *(column[piece].tolist() for column in columns), strict=True
-        ):
-            result = contracts[market].result
-            for frame in _frames(wire, tickers[market], result, time_ms, change, seq):
-                yield _line(recv_ms, index, frame)
+    def _rows(self, piece: Piece) -> Iterator[bytes | memoryview]:
+        time_ms, contract, change = self._with_endings(piece)
+        recv_ms = self._received(time_ms, self._session.connections[piece.connection].ended_ms)
+        number, row = piece.connection + 1, 0
+        while row < len(time_ms):
+            row, size, self._seq = write_rows(
+                self._buffer,
+                self._texts,
+                row,
+                recv_ms,
+                time_ms,
+                contract,
+                change,
+                number,
+                self._seq,
+            )
+            if size:
+                yield self._buffer[:size].data
+            if row < len(time_ms) and change[row, 0] >= OPENED:
+                index, kind = int(contract[row]), int(change[row, 0])
+                texts = self._ending(index, kind, int(time_ms[row]), piece.books.get(index))
+                at_ms = int(recv_ms[row])
+                yield "".join(frames.line(at_ms, number, text) for text in texts).encode()
+                row += 1
 
+    def _with_endings(
+        self, piece: Piece
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
+        # Openings, closings and results belong to the piece in whose connection they fall; those
+        # between two connections nobody saw, but for results, which the next one is told.
+        connection = self._session.connections[piece.connection]
+        due = list(itertools.takewhile(lambda entry: entry[0] < piece.until_ms, self._endings))
+        del self._endings[: len(due)]
+        opened_ms = connection.opened_ms
+        due = [entry for entry in due if entry[0] > opened_ms or entry[1] == DETERMINED]
+        extra = np.zeros((len(due), 4), dtype=np.int64)
+        extra[:, 0] = [kind for _, kind, _ in due]
+        time_ms = np.array([at for at, _, _ in due], dtype=np.int64)
+        contract = np.array([index for _, _, index in due], dtype=np.int32)
+        # an opening comes before the market's first change
+        place = np.searchsorted(piece.time_ms, time_ms, side="left")
+        return (
+            np.insert(piece.time_ms, place, time_ms),
+            np.insert(piece.contract, place, contract),
+            np.insert(piece.change, place, extra, axis=0),
+        )
 
-def _line(recv_ms: int, connection: int, frame: str) -> str:
-    return f'{{"recv_ms":{recv_ms},"conn":{connection + 1},"event":{frame}}}\n'
+    def _received(self, time_ms: NDArray[np.int64], ended_ms: int) -> NDArray[np.int64]:
+        delay_ms = DELAY_MS[0] + self._rng.exponential(DELAY_MS[1], len(time_ms)).astype(np.int64)
+        stalls = self._rng.poisson(len(time_ms) / STALL_EVERY)
+        if stalls:
+            held = self._rng.integers(0, len(time_ms), stalls)
+            delay_ms[held] += self._rng.exponential(STALL_MS, stalls).astype(np.int64)
+        recv_ms = np.maximum.accumulate(np.append(self._recv_ms, time_ms + delay_ms))[1:]
+        np.minimum(recv_ms, ended_ms + LATEST_MS, out=recv_ms)
+        if len(recv_ms):
+            self._recv_ms = int(recv_ms[-1])
+        return recv_ms
 
+    def _ending(
+        self, index: int, kind: int, time_ms: int, books: tuple[Levels, Levels] | None
+    ) -> Iterator[str]:
+        ticker = self._tickers[index]
+        if kind == OPENED:
+            yield frames.markets_added(self._take(), [ticker])
+            yield frames.snapshot(self._wire, ticker, self._take(), *(books or ([], [])))
+        elif kind == CLOSED:
+            yield frames.snapshot(self._wire, ticker, self._take(), (), ())
+        else:
+            result = bool(self._session.contracts[index].result)
+            yield frames.determined(ticker, result, time_ms)
 
-def _opening(
-    wire: frames.Wire,
-    tickers: Sequence[str],
-    books: Sequence[tuple[frames.Levels, frames.Levels]],
-    seq: Iterator[int],
-) -> Iterator[str]:
-    # Half of the markets come with the subscription, the others are added to it.
-    for sid, channel in enumerate(frames.CHANNELS, start=1):
-        yield frames.subscribed(channel, sid)
-    half = (len(tickers) + 1) // 2
-    for number, (ticker, (yes, no)) in enumerate(zip(tickers, books, strict=True)):
-        if number == half:
-            yield frames.markets_added(next(seq), tickers)
-        yield wire.snapshot(ticker, next(seq), yes, no)
-
-
-def _frames(
-    wire: frames.Wire,
-    ticker: str,
-    result: bool | None,
-    time_ms: int,
-    change: list[int],
-    seq: Iterator[int],
-) -> Iterator[str]:
-    kind, side, price_bp, change_centi = change
-    if kind == CLOSED:
-        yield wire.snapshot(ticker, next(seq), (), ())
-    elif kind == DETERMINED:
-        yield frames.determined(ticker, bool(result), time_ms)
-    else:
-        number = next(seq)
-        yield wire.delta(ticker, number, side, price_bp, change_centi, time_ms)
-        if kind == FlowKind.TRADE:  # the taker of a resting YES bid buys NO
-            yes_bp = price_bp if side == 0 else BP_PER_DOLLAR - price_bp
-            trade_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{ticker}/{time_ms}/{number}"))
-            yield wire.trade(ticker, trade_id, 1 - side, yes_bp, -change_centi, time_ms)
+    def _take(self) -> int:
+        self._seq += 1
+        return self._seq - 1

@@ -1,7 +1,7 @@
-"""Websocket frames as text, in both generations of Kalshi's wire format.
+"""Websocket frames as text: all but the two kinds there are millions of (`frame_writer.py`).
 
-Source: Kalshi API documentation, "orderbook updates", "public trades", "market lifecycle"; the
-legacy form (whole cents, integer counts) was sent until 12 March 2026.
+Source: Kalshi API documentation, "orderbook updates", "market lifecycle"; the legacy form (whole
+cents, integer counts) was sent until 12 March 2026.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Protocol
+from typing import Literal
 
 from kalshi_pipeline.config import BP_PER_DOLLAR, CENTI_PER_CONTRACT
 
@@ -19,115 +19,37 @@ BOOK_CHANNEL, TRADE_CHANNEL, LIFECYCLE_CHANNEL = "orderbook_delta", "trade", "ma
 CHANNELS = (BOOK_CHANNEL, TRADE_CHANNEL, LIFECYCLE_CHANNEL)
 BOOK_SID, TRADE_SID, LIFECYCLE_SID = 1, 2, 3  # in the order of subscription
 
+Wire = Literal["legacy", "current"]
 Levels = Sequence[tuple[int, int]]
-_SIDES = ("yes", "no")
+SIDES = ("yes", "no")
 
 
-class Wire(Protocol):
-    """What differs between the two generations.
+def line(recv_ms: int, connection: int, frame: str) -> str:
+    """A line of a recording."""
+    return f'{{"recv_ms":{recv_ms},"conn":{connection},"event":{frame}}}\n'
 
-    Prices are 1/10,000 dollar, sizes 1/100 contract, times Unix ms; `side` is 0 YES, 1 NO.
+
+def snapshot(wire: Wire, ticker: str, seq: int, yes: Levels, no: Levels) -> str:
+    """A whole book; the key of an empty side is absent.
+
+    Args:
+        wire: generation of the format.
+        ticker: the market.
+        seq: counter of the subscription.
+        yes: (price_bp, size_centi), ascending.
+        no: the same in the NO scale.
     """
-
-    def snapshot(self, ticker: str, seq: int, yes: Levels, no: Levels) -> str:
-        """A whole book; the key of an empty side is absent."""
-
-    def delta(
-        self, ticker: str, seq: int, side: int, price_bp: int, change_centi: int, time_ms: int
-    ) -> str:
-        """A change of one level; the price in the ladder's own scale."""
-
-    def trade(
-        self, ticker: str, trade_id: str, taker: int, yes_bp: int, size_centi: int, time_ms: int
-    ) -> str:
-        """A public trade; `taker` bought 0 YES or 1 NO; the price in the YES scale."""
-
-
-class LegacyWire:
-    """Whole cents and whole contracts as integers, dollar strings beside them."""
-
-    def snapshot(self, ticker: str, seq: int, yes: Levels, no: Levels) -> str:
-        """See Wire."""
-        body: dict[str, object] = {"market_ticker": ticker, "market_id": _market_id(ticker)}
-        for side, levels in zip(_SIDES, (yes, no), strict=True):
-            if levels:
-                body[side] = [[bp // 100, size // CENTI_PER_CONTRACT] for bp, size in levels]
-                body[f"{side}_dollars"] = [
-                    [dollars(bp), size // CENTI_PER_CONTRACT] for bp, size in levels
-                ]
-        return _book("orderbook_snapshot", seq, _compact(body))
-
-    def delta(
-        self, ticker: str, seq: int, side: int, price_bp: int, change_centi: int, time_ms: int
-    ) -> str:
-        """See Wire."""
-        return _book(
-            "orderbook_delta",
-            seq,
-            f'{{"market_ticker":"{ticker}","price":{price_bp // 100},'
-            f'"price_dollars":"{dollars(price_bp)}","delta":{change_centi // CENTI_PER_CONTRACT},'
-            f'"side":"{_SIDES[side]}","ts":"{rfc3339(time_ms)}"}}',
-        )
-
-    def trade(
-        self, ticker: str, trade_id: str, taker: int, yes_bp: int, size_centi: int, time_ms: int
-    ) -> str:
-        """See Wire."""
-        body = {
-            "trade_id": trade_id,
-            "market_ticker": ticker,
-            "yes_price": yes_bp // 100,
-            "no_price": (BP_PER_DOLLAR - yes_bp) // 100,
-            "yes_price_dollars": dollars(yes_bp),
-            "no_price_dollars": dollars(BP_PER_DOLLAR - yes_bp),
-            "count": size_centi // CENTI_PER_CONTRACT,
-            "taker_side": _SIDES[taker],
-            "ts": time_ms // 1000,
-        }
-        return f'{{"type":"trade","sid":{TRADE_SID},"msg":{_compact(body)}}}'
-
-
-class CurrentWire:
-    """Prices and counts as decimal strings."""
-
-    def snapshot(self, ticker: str, seq: int, yes: Levels, no: Levels) -> str:
-        """See Wire."""
-        body: dict[str, object] = {"market_ticker": ticker, "market_id": _market_id(ticker)}
-        for side, levels in zip(_SIDES, (yes, no), strict=True):
-            if levels:
-                body[f"{side}_dollars_fp"] = [[dollars(bp), count(size)] for bp, size in levels]
-        return _book("orderbook_snapshot", seq, _compact(body))
-
-    def delta(
-        self, ticker: str, seq: int, side: int, price_bp: int, change_centi: int, time_ms: int
-    ) -> str:
-        """See Wire."""
-        return _book(
-            "orderbook_delta",
-            seq,
-            f'{{"market_ticker":"{ticker}","market_id":"{_market_id(ticker)}",'
-            f'"price_dollars":"{dollars(price_bp)}","delta_fp":"{count(change_centi)}",'
-            f'"side":"{_SIDES[side]}","ts_ms":{time_ms}}}',
-        )
-
-    def trade(
-        self, ticker: str, trade_id: str, taker: int, yes_bp: int, size_centi: int, time_ms: int
-    ) -> str:
-        """See Wire."""
-        body = {
-            "trade_id": trade_id,
-            "market_ticker": ticker,
-            "yes_price_dollars": dollars(yes_bp),
-            "no_price_dollars": dollars(BP_PER_DOLLAR - yes_bp),
-            "count_fp": count(size_centi),
-            "taker_side": _SIDES[taker],
-            "taker_outcome_side": _SIDES[taker],
-            "taker_book_side": ("bid", "ask")[taker],
-            "is_block_trade": False,
-            "ts": time_ms // 1000,
-            "ts_ms": time_ms,
-        }
-        return f'{{"type":"trade","sid":{TRADE_SID},"msg":{_compact(body)}}}'
+    body: dict[str, object] = {"market_ticker": ticker, "market_id": market_id(ticker)}
+    for side, levels in zip(SIDES, (yes, no), strict=True):
+        if levels and wire == "legacy":
+            body[side] = [[bp // 100, size // CENTI_PER_CONTRACT] for bp, size in levels]
+            body[f"{side}_dollars"] = [
+                [dollars(bp), size // CENTI_PER_CONTRACT] for bp, size in levels
+            ]
+        elif levels:
+            body[f"{side}_dollars_fp"] = [[dollars(bp), count(size)] for bp, size in levels]
+    head = {"type": "orderbook_snapshot", "sid": BOOK_SID, "seq": seq}
+    return _compact({**head, "msg": body})
 
 
 def subscribed(channel: str, sid: int) -> str:
@@ -176,21 +98,14 @@ def count(size_centi: int) -> str:
 
 def rfc3339(time_ms: int) -> str:
     """Unix ms as `2025-12-13T14:25:38.123Z`."""
-    return f"{_second(time_ms // 1000)}.{time_ms % 1000:03d}Z"
-
-
-@lru_cache(maxsize=1024)
-def _second(time_s: int) -> str:
-    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    second = datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{second}.{time_ms % 1000:03d}Z"
 
 
 @lru_cache(maxsize=4096)
-def _market_id(ticker: str) -> str:
+def market_id(ticker: str) -> str:
+    """The exchange's own name of a market: a UUID."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, ticker))
-
-
-def _book(kind: str, seq: int, body: str) -> str:
-    return f'{{"type":"{kind}","sid":{BOOK_SID},"seq":{seq},"msg":{body}}}'
 
 
 def _compact(value: object) -> str:

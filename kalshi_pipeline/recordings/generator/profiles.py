@@ -13,10 +13,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from kalshi_pipeline.recordings.generator.faults import Faults
+from kalshi_pipeline.recordings.generator.styles import BITCOIN, GOLD, Intraday
 from kalshi_pipeline.recordings.generator.universe import DAY_MS, HOUR_MS, Universe
 
 # Part of every digest: to be raised with any change of what a profile produces.
-GENERATOR_VERSION = "1"
+GENERATOR_VERSION = "2"
 
 MINUTE_MS = 60_000
 
@@ -40,6 +42,11 @@ class SessionProfile:
         zipf: exponent of the law of activity over the ranks of the markets.
         connections: connections of the collector; what happens between two is lost.
         wire: generation of the frames: legacy until 12 March 2026, current since.
+        intraday: series of quarter-hour markets; where there are any, they are all the session's
+            markets, each subscribed when it opens, and `settling`, `zipf` and `fine_ticks` say
+            nothing.
+        faults: what is to go wrong in the recording.
+        compression: of the messages.
         fine_ticks: whether some markets have ticks of a tenth of a cent in the tails and sizes of a
             hundredth of a contract; the legacy wire cannot say these.
         seed: what the order flow is drawn from.
@@ -59,6 +66,9 @@ class SessionProfile:
     connections: int = 1
     wire: Literal["legacy", "current"] = "legacy"
     fine_ticks: bool = False
+    intraday: tuple[str, ...] = ()
+    faults: Faults | None = None
+    compression: Literal["gz", "zst", "none"] = "gz"
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -66,8 +76,10 @@ class SessionProfile:
             raise ValueError(f"active_markets must be in 1..markets, was {self.active_markets}")
         if self.connections > 1 and self.duration_ms < 2 * HOUR_MS * self.connections:
             raise ValueError("a session of several connections lasts two hours or more for each")
-        if self.fine_ticks and self.wire == "legacy":
+        if (self.fine_ticks or self.intraday) and self.wire == "legacy":
             raise ValueError("the legacy wire has whole cents and whole contracts only")
+        if self.faults and self.wire == "legacy":
+            raise ValueError("faults are made on the current wire only")
 
     @property
     def ended_at_ms(self) -> int:
@@ -174,4 +186,99 @@ QUICK_PROFILES = _by_id(
     _quick(901, "training", "2026-06-01T18:00:00", 36, 6_000, settling=0.7),
     _quick(902, "validation", "2026-06-03T18:00:00", 30, 4_000, settling=0.7),
     _quick(903, "test", "2026-06-05T18:00:00", 40, 5_600, settling=1.0),
+)
+
+
+def _intraday(session_id: int, style: Intraday, quarters: int) -> SessionProfile:
+    duration_ms = quarters * 15 * MINUTE_MS + 3 * MINUTE_MS
+    return SessionProfile(
+        session_id=session_id,
+        title=f"{quarters} quarter-hour markets of {style.series} (generated)",
+        universe=_JUNE,
+        started_at_ms=_ms("2026-06-02T12:00:40"),
+        duration_ms=duration_ms,
+        markets=quarters + 1,
+        active_markets=quarters + 1,
+        deltas=round(style.rate * duration_ms / 1000),
+        settling=1.0,
+        wire="current",
+        intraday=(style.series,),
+        seed=session_id,
+    )
+
+
+def _scale(session_id: int, millions: int, connections: int) -> SessionProfile:
+    return SessionProfile(
+        session_id=session_id,
+        title=f"{millions} million changes of 1,000 markets (generated)",
+        universe=_JUNE,
+        started_at_ms=_ms("2026-06-01T18:00:00"),
+        duration_ms=1067 * MINUTE_MS,
+        markets=1000,
+        active_markets=985,
+        deltas=millions * 1_000_000,
+        settling=0.15,
+        connections=connections,
+        wire="current",
+        fine_ticks=True,
+        compression="none",
+        seed=session_id,
+    )
+
+
+# Not offered unless asked for by number: sizes, lengths and styles that no plan needs.
+EXTRA_PROFILES = _by_id(
+    _scale(9001, 1, connections=1),
+    _scale(9010, 10, connections=2),
+    _scale(9050, 50, connections=4),
+    SessionProfile(
+        session_id=9044,
+        title="44 days, what the training plan took session 32 for (generated)",
+        universe=Universe(_ms("2025-11-01"), _ms("2025-12-17"), seed=20_251_101),
+        started_at_ms=_ms("2025-11-01T18:00:00"),
+        duration_ms=44 * DAY_MS + 12 * HOUR_MS,
+        markets=1000,
+        active_markets=985,
+        deltas=188_918,
+        settling=0.15,
+        connections=7,
+        seed=9044,
+    ),
+    # every fault there is, in a small session
+    SessionProfile(
+        session_id=9099,
+        title="a faulty recording (generated)",
+        universe=_JUNE,
+        started_at_ms=_ms("2026-06-01T18:00:00"),
+        duration_ms=32 * HOUR_MS,
+        markets=12,
+        active_markets=12,
+        deltas=9_000,
+        settling=0.5,
+        markets_per_event=1,
+        zipf=0.3,
+        connections=2,
+        wire="current",
+        fine_ticks=True,
+        faults=Faults(
+            gaps=6,
+            duplicates=5,
+            conflicts=4,
+            late=4,
+            reconnects=2,
+            unknown_markets=4,
+            off_tick=3,
+            negative=3,
+            crossed=3,
+            crossed_briefly=4,
+            clock_back=2,
+            garbled=3,
+            cut=3,
+            carriage_returns=50,
+            byte_order_mark=True,
+        ),
+        seed=9099,
+    ),
+    _intraday(9101, BITCOIN, quarters=4),
+    _intraday(9111, GOLD, quarters=4),
 )

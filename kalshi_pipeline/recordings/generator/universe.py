@@ -1,7 +1,8 @@
 """The markets of generated sessions: names, closing times, and the fair value behind them.
 
-A universe has two pools. The long-dated events are open all the time and shared by its sessions.
-The short-dated ones open in batches, every second day, and settle before the next batch opens.
+A universe has three pools. The long-dated events are open all the time and shared by its sessions.
+The short-dated ones open in batches, every second day, and settle before the next batch opens. The
+intraday ones follow each other, a quarter of an hour each.
 
 Every event has one Brownian driver W over the time from its start (u = 0) to its close (u = 1). A
 market pays 1 dollar if W ends inside the market's interval [low, high), so that its fair value
@@ -17,13 +18,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kalshi_pipeline.recordings.generator.styles import INTRADAY, Intraday
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -32,8 +35,10 @@ BATCH_OPENS_MS = 17 * HOUR_MS + HOUR_MS // 2  # 17:30 UTC
 BATCH_FIRST_CLOSE_MS = DAY_MS  # midnight after the batch has opened ...
 BATCH_HOURS = 42  # ... and every full hour until 17:00 of the day after
 EVENTS_IN_BATCH = 75
+INTRADAY_MS = 15 * 60_000
 LONG_EVENTS = 300
 DRIVER_STEPS = 1 << 16  # most points of one driver's path
+STEP_MS, INTRADAY_STEP_MS = 1_000, 500  # least time between two points
 
 # Series of the long-dated pool; the first two make the events the training plan names.
 _LONG_SERIES = """
@@ -90,6 +95,7 @@ class Event:
     close_ms: int
     short_dated: bool
     markets: tuple[Market, ...]
+    intraday: Intraday | None = None
 
 
 @lru_cache(maxsize=8)
@@ -130,6 +136,22 @@ def short_dated(universe: Universe) -> tuple[Event, ...]:
     return tuple(events)
 
 
+def intraday(series: str, from_ms: int, to_ms: int) -> tuple[Event, ...]:
+    """The quarter-hour events of a series that are open at some time in [from, to).
+
+    Their one market pays if the price ends at or above where it was when the market opened.
+    """
+    events = []
+    for open_ms in range(from_ms // INTRADAY_MS * INTRADAY_MS, to_ms, INTRADAY_MS):
+        close_ms = open_ms + INTRADAY_MS
+        minute = close_ms // 60_000 % 60
+        ticker = f"{series}-{_stamp(close_ms)}{minute:02d}"
+        name = f"{ticker}-{minute:02d}"
+        market = Market(name, f"{ticker}: up", 0.0, math.inf, 0.0)
+        events.append(Event(ticker, open_ms, close_ms, True, (market,), INTRADAY[series]))
+    return tuple(events)
+
+
 @dataclass(frozen=True)
 class Driver:
     """The path of one event's Brownian motion, constant between its points.
@@ -138,25 +160,35 @@ class Driver:
         start_ms: u = 0.
         step_ms: time between two points.
         close_ms: u = 1.
-        path: float64 `[points]`, W at `start_ms + i * step_ms`.
+        path: float64 `[points]`, W at `start_ms + (first + i) * step_ms`.
+        first: point that the path begins with.
     """
 
     start_ms: int
     step_ms: float
     close_ms: int
     path: NDArray[np.float64]
+    first: int = 0
+
+    def between(self, from_ms: int, to_ms: int) -> Driver:
+        """The part of the path that `at` needs for times in [from, to)."""
+        begin, end = (math.floor((at - self.start_ms) / self.step_ms) for at in (from_ms, to_ms))
+        begin = min(max(begin, 0), len(self.path) - 1)
+        piece = self.path[begin : max(end, begin) + 2].copy()
+        return replace(self, path=piece, first=begin)
 
     def at(self, time_ms: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """W and 1 - u, both `[n]`, as known at the times `[n]`."""
         point = np.floor((time_ms - self.start_ms) / self.step_ms).astype(np.int64)
-        point = np.clip(point, 0, len(self.path) - 1)
+        point = np.clip(point, self.first, self.first + len(self.path) - 1)
         elapsed_ms = point * self.step_ms
-        return self.path[point], 1.0 - elapsed_ms / (self.close_ms - self.start_ms)
+        return self.path[point - self.first], 1.0 - elapsed_ms / (self.close_ms - self.start_ms)
 
     @property
     def settled(self) -> bool:
         """Whether the path reaches the close, so that the result is known."""
-        return self.start_ms + round((len(self.path) - 1) * self.step_ms) >= self.close_ms
+        last = self.first + len(self.path) - 1
+        return self.start_ms + round(last * self.step_ms) >= self.close_ms
 
     def pays(self, market: Market) -> bool:
         """Whether a market of this event settles at 1 dollar.
@@ -173,7 +205,8 @@ def driver(universe: Universe, event: Event) -> Driver:
     """The event's path up to its close or the universe's horizon, whichever comes first."""
     start_ms = max(event.open_ms, universe.start_ms)
     end_ms = min(event.close_ms, universe.horizon_ms)
-    steps = min(DRIVER_STEPS, (end_ms - start_ms) // 1_000)
+    least_ms = INTRADAY_STEP_MS if event.intraday else STEP_MS
+    steps = min(DRIVER_STEPS, (end_ms - start_ms) // least_ms)
     step_ms = (end_ms - start_ms) / steps
     deviation = math.sqrt(step_ms / (event.close_ms - start_ms))
     path = np.zeros(steps + 1)
