@@ -286,7 +286,7 @@ INTRADAY_WITHIN = {
     "share of sizes between whole contracts": Within(plus=0.1),
     "size p50": Within(2),
     "size p75": Within(2),
-    "share of time two-sided": Within(plus=0.1),
+    "share of time two-sided": Within(plus=0.15),
     "spread p50 cents": Within(1.5),
     "share of spreads of at most a cent": Within(plus=0.25),
     "size at the touch": Within(2.5),

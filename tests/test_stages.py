@@ -27,10 +27,10 @@ from kalshi_pipeline.trading.universe import Exclusion
 # version; Parquet files carry the name of the library that wrote them.
 PYARROW = "26.0.1"
 GOLDEN = {
-    RAW: ("3.2", "028420a11f9d2605"),
-    BOOKS: ("3.2.1", "b5c621a4aa2fdf21"),
-    TENSORS: ("3.1", "7956081ba29bb256"),
-    SUITABLE: ("3", "4ffabd487103c54c"),
+    RAW: ("3.2", "80f552c939aac990"),
+    BOOKS: ("3.2.1", "b1bec7677a055244"),
+    TENSORS: ("3.1", "3a462a2512aac7e2"),
+    SUITABLE: ("3", "21699144a0a2f0cf"),
 }
 
 
