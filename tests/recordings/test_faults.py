@@ -6,13 +6,15 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from kalshi_pipeline.config import SuitabilityConfig
 from kalshi_pipeline.recordings.generator import EXTRA_PROFILES, SessionProfile, write_session
 from kalshi_pipeline.recordings.generator.faults import BOM, Faults
-from kalshi_pipeline.suitability import suitable_markets
+from kalshi_pipeline.stages import BOOKS, SUITABLE
+from kalshi_pipeline.storage.publish import Warehouse
 from tests.sessions import Replayed, replayed
+from tests.test_stages import materialize
 
 FAULTY = EXTRA_PROFILES[9099]
 FAULTS = FAULTY.faults or Faults()
@@ -110,14 +112,14 @@ def test_books_are_right_again_after_the_faults(faulty, tmp_path):
     assert found == {market: truth[market] for market in found}
 
 
-def test_all_stages_take_a_faulty_session(faulty):
-    _, session = faulty
-    books, tensors = session.books, session.tensors
-    assert tensors.features.shape[0] > 5_000
-    suitable = suitable_markets(
-        books.rows, books.segments, tensors, books.markets, SuitabilityConfig()
-    )
-    assert suitable.num_rows == FAULTY.markets
+def test_all_stages_take_a_faulty_session(tmp_path):
+    folder = write_session(FAULTY, tmp_path)
+    published = materialize(Warehouse(tmp_path / "warehouse"), folder)
+    expected = json.loads((folder / "faults.json").read_text())["expected"]
+    quality = json.loads(published[BOOKS].path("session_quality.json").read_text())
+    assert {name: quality[name] for name in expected} == expected
+    chosen = pq.read_table(published[SUITABLE].path("suitable_markets.parquet"))
+    assert chosen.num_rows == FAULTY.markets
 
 
 def test_more_faults_than_there_is_room_for_are_refused(tmp_path):
