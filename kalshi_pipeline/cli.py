@@ -19,6 +19,7 @@ from kalshi_pipeline.errors import KalshiPipelineError
 from kalshi_pipeline.names import session_id
 from kalshi_pipeline.plans import DEFAULT_PLAN, plan_names
 from kalshi_pipeline.resources.environment import (
+    database_url,
     open_sources,
     open_warehouse,
     recording_roots,
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     view.add_argument("--json", action="store_true", help="machine-readable")
     view.set_defaults(run=_view)
 
+    _add_export(actions)
     registering = actions.add_parser("register", help="make sessions known to Dagster's instance")
     registering.add_argument("session", type=_session, nargs="+")
     registering.set_defaults(run=_register)
@@ -83,6 +85,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_export(actions: Any) -> None:
+    export = actions.add_parser(
+        "export", help="write sessions into a PostgreSQL database, as a collector would have"
+    )
+    export.add_argument("session", type=_session, nargs="+")
+    export.add_argument(
+        "--to-postgres",
+        metavar="URL",
+        nargs="?",
+        const="",
+        required=True,
+        help="default: DATABASE_URL, which no other user of the machine can see",
+    )
+    export.add_argument(
+        "--collector",
+        choices=("fixed", "faulty"),
+        default="fixed",
+        help="faulty: with the mistakes of the one before 17 December 2025",
+    )
+    export.add_argument("--as", type=_session, dest="number", help="id it is to have there")
+    export.set_defaults(run=_export)
+
+
 def _session(text: str) -> int:
     try:
         return session_id(text)
@@ -102,6 +127,37 @@ def _analyze(options: argparse.Namespace) -> None:
 def _view(options: argparse.Namespace) -> None:
     warehouse = open_warehouse(warehouse_root())
     _show(options, sessions_report.view(_sources(), warehouse, options.session, options.market))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from kalshi_pipeline import stages
+    from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA
+    from kalshi_pipeline.recordings.postgres.export import export_session
+    from kalshi_pipeline.storage.tables import read_table
+
+    url = options.to_postgres or database_url(pooled=False)
+    if not url:
+        raise KalshiPipelineError("name a database: --to-postgres URL, or DATABASE_URL")
+    if options.number and len(options.session) > 1:
+        raise KalshiPipelineError("--as gives an id to one session", value=options.session)
+    # never from the database itself, even where it has a session of this id
+    sources = open_sources(recording_roots(), warehouse_root(), database=False)
+    for session in options.session:
+        recording = sources.open(session)
+        raw = stages.ingest_session(open_warehouse(warehouse_root()), recording)
+        done = export_session(
+            url,
+            read_table(raw.path("messages.parquet"), MESSAGE_SCHEMA),
+            recording.info,
+            recording.markets,
+            session=options.number,
+            faulty=options.collector == "faulty",
+        )
+        print(
+            f"session {done.session}: {done.snapshots:,} snapshots, {done.deltas:,} deltas, "
+            f"{done.trades:,} trades, {done.markets:,} markets; {done.left_out:,} deltas left out "
+            "(less than a whole contract, or below one cent)"
+        )
 
 
 def _register(options: argparse.Namespace) -> None:

@@ -47,12 +47,15 @@ class RecoveryConfig:
     """How rows of a collector's database become books. See `docs/RECOVERY.md`."""
 
     # sizes above 50 cents in rows recorded before 17 December 2025, whose collector mislaid them:
-    #   as_recorded    what the rows say, which is what the predecessor read
-    #   upper_bound    the snapshot's quantity plus every recorded change
-    #   remove_stale   ... and a change from nothing to nothing took that quantity away
-    #   uncross        ... and so does a crossed or locked book, from the older level that may be
-    #                  stale
-    policy: Literal["as_recorded", "upper_bound", "remove_stale", "uncross"] = "uncross"
+    #   as_recorded         what the rows say, which is what the predecessor read
+    #   upper_bound         the snapshot's quantity plus every recorded change
+    #   remove_stale        ... and a change from nothing to nothing took that quantity away
+    #   uncross             as upper_bound, and a crossed or locked book took it away from the older
+    #                       of its best levels that may be stale
+    #   remove_and_uncross  both
+    policy: Literal[
+        "as_recorded", "upper_bound", "remove_stale", "uncross", "remove_and_uncross"
+    ] = "uncross"
     # a row whose size before the change is not ours (rows before it are missing) is rejected, which
     # ends the segment (strict), or sets the level to what it says (continuous)
     trust: Literal["strict", "continuous"] = "strict"

@@ -7,7 +7,8 @@ KalshiPipelineError
 │   ├── CorruptRecording      a file of the recording cannot be read at all
 │   ├── SourceUnavailable     the database cannot be reached, or broke off for good
 │   ├── SchemaMismatch        the database lacks a table or column, or has another type there
-│   └── SourceChanged         the session's rows changed while they were being read
+│   ├── SourceChanged         the session's rows changed while they were being read
+│   └── CannotExport          a session that cannot be written to the database as asked
 ├── InvalidName               a session id or ticker that is not one
 ├── StorageError              the warehouse
 │   ├── NotPublished          nothing has been published under this name yet
@@ -81,6 +82,10 @@ class SchemaMismatch(RecordingError):
 
 class SourceChanged(RecordingError):
     """The session's rows changed while they were being read; nothing of it is kept."""
+
+
+class CannotExport(RecordingError):
+    """A session that cannot be written to the database as asked."""
 
 
 class InvalidName(KalshiPipelineError):

@@ -34,11 +34,10 @@ def database_url(*, pooled: bool = True) -> str | None:
     return next((url for name in names if (url := os.environ.get(name))), None)
 
 
-def open_sources(roots: list[str], warehouse: str) -> SessionSources:
+def open_sources(roots: list[str], warehouse: str, *, database: bool = True) -> SessionSources:
     """Sessions of these folders, of the database and, beside the warehouse's outputs, generated."""
-    return SessionSources(
-        [Path(root) for root in roots], Path(warehouse) / "generated", database_url()
-    )
+    url = database_url() if database else None
+    return SessionSources([Path(root) for root in roots], Path(warehouse) / "generated", url)
 
 
 def open_warehouse(root: str) -> Warehouse:

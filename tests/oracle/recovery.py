@@ -69,13 +69,13 @@ def _one(market, row, policy, strict):
         market.epoch = -1
         return 0, True, []
     before = market.size(level, policy)
-    if follows and nothing and was_mislaid and policy in ("remove_stale", "uncross"):
+    if follows and nothing and was_mislaid and policy in ("remove_stale", "remove_and_uncross"):
         market.hidden[level] = 0
     market.seen[level] = new
     market.touched[level] = market.rows
     change = market.size(level, policy) - before
     market.last = (*this, change)
-    taken = _uncross(market) if policy == "uncross" and market.legacy else []
+    taken = _uncross(market) if "uncross" in policy and market.legacy else []
     return change, False, taken
 
 

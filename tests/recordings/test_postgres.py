@@ -257,7 +257,8 @@ def legacy_session(database):
         ("as_recorded", [40, 70, 40, 40, 40]),
         ("upper_bound", [70, 70, 70, 70, 70]),
         ("remove_stale", [70, 70, 70, 40, 40]),
-        ("uncross", [70, 70, 70, 40, 40]),
+        ("uncross", [70, 70, 70, 70, 70]),
+        ("remove_and_uncross", [70, 70, 70, 40, 40]),
     ],
 )
 def test_sizes_the_old_collector_mislaid_are_recovered_by_policy(

@@ -161,3 +161,18 @@ def checked_url(url: str) -> str:
     if not usable:
         raise SourceUnavailable("DATABASE_URL is not a URL of the form postgresql://...") from None
     return url
+
+
+def write(url: str, work: Callable[[psycopg.Connection], Result]) -> Result:
+    """Do something within one transaction that may write; never tried again.
+
+    Raises:
+        SourceUnavailable: the database cannot be reached, or refused it; nothing was written.
+    """
+    try:
+        with psycopg.connect(
+            checked_url(url), application_name="kalshi-pipeline", prepare_threshold=None
+        ) as connection:
+            return work(connection)
+    except psycopg.Error as error:
+        raise SourceUnavailable(f"the database cannot be written: {redacted(error, url)}") from None

@@ -41,6 +41,7 @@ class Policy(IntEnum):
     UPPER_BOUND = 1
     REMOVE_STALE = 2
     UNCROSS = 3
+    REMOVE_AND_UNCROSS = 4
 
 
 class Figure(IntEnum):
@@ -111,7 +112,8 @@ class Repairs(NamedTuple):
 
 _EPOCH, _LEGACY, _TIME, _SEQ, _CHANGE, _SIDE, _CENTS, _OLD, _NEW = range(9)
 _AS_RECORDED, _REMOVE_STALE = int(Policy.AS_RECORDED), int(Policy.REMOVE_STALE)
-_UNCROSS, _LEGACY_CONVENTION = int(Policy.UNCROSS), int(Convention.LEGACY)
+_UNCROSS, _BOTH = int(Policy.UNCROSS), int(Policy.REMOVE_AND_UNCROSS)
+_LEGACY_CONVENTION = int(Convention.LEGACY)
 _DISCONTINUITY = int(Reason.DISCONTINUITY)
 _ROWS, _CLIPPED, _DOUBTFUL = int(Figure.ROWS), int(Figure.CLIPPED_ROWS), int(Figure.DOUBTFUL_ROWS)
 _TOUCHING, _MISMATCH = int(Figure.TOUCHING_ROWS), int(Figure.MISMATCHES)
@@ -193,7 +195,7 @@ def recover(
             _apply(i, m, rows, policy, strict, books, change, reason, figures)
             if books.market[m, _EPOCH] != rows.epoch[i]:
                 continue
-            if policy == _UNCROSS and books.market[m, _LEGACY] == 1:
+            if policy >= _UNCROSS and books.market[m, _LEGACY] == 1:
                 repaired = _uncross(i, m, books, repairs, repaired, figures)
             both = books.best[m, 0] + books.best[m, 1]
             if books.best[m, 0] > 0 and books.best[m, 1] > 0 and both >= 100:
@@ -250,7 +252,7 @@ def _apply(i, m, rows, policy, strict, books, change, reason, figures):  # type:
     elif old == 0 and new == 0:
         figures[m, _CLIPPED] += 1
         books.doubt[m, side, cents] = 1
-        if policy >= _REMOVE_STALE:
+        if policy in (_REMOVE_STALE, _BOTH):
             gone = hidden
     elif mislaid and new == 0 and hidden > 0:
         figures[m, _DOUBTFUL] += 1
