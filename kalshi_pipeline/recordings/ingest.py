@@ -94,19 +94,24 @@ class TableWriter:
             self.write(pa.record_batch(arrays, schema=self._schema))
 
 
-def ingest(recording: Recording, folder: Path) -> IngestSummary:
-    """Write `messages.parquet` and `quarantine.parquet` of a recording into a folder.
-
-    Every line ends as rows of the one or a row of the other; a frame whose seq could be read is in
-    both, so that its number is not taken for a loss.
-    """
+def table_writers(folder: Path) -> tuple[TableWriter, TableWriter]:
+    """The message table and the quarantine of a session, to be filled."""
     messages = TableWriter(
         folder / "messages.parquet",
         MESSAGE_SCHEMA,
         use_dictionary=_DICTIONARIES,
         column_encoding=_ENCODINGS,
     )
-    quarantine = TableWriter(folder / "quarantine.parquet", QUARANTINE_SCHEMA)
+    return messages, TableWriter(folder / "quarantine.parquet", QUARANTINE_SCHEMA)
+
+
+def ingest(recording: Recording, folder: Path) -> IngestSummary:
+    """Write `messages.parquet` and `quarantine.parquet` of a recording into a folder.
+
+    Every line ends as rows of the one or a row of the other; a frame whose seq could be read is in
+    both, so that its number is not taken for a loss.
+    """
+    messages, quarantine = table_writers(folder)
     reader = FrameReader(recording, BATCH_ROWS, quarantine.add)
     kinds = np.zeros(len(MessageKind), np.int64)
     for batch in reader.batches():

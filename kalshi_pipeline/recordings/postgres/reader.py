@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kalshi_pipeline.config import CENTI_PER_CONTRACT
 from kalshi_pipeline.errors import SourceChanged
 from kalshi_pipeline.market.integrity import Reason, label
-from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA, IngestSummary
+from kalshi_pipeline.recordings.ingest import IngestSummary, table_writers
 from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA, MessageKind
 from kalshi_pipeline.recordings.postgres.ladders import (
     Books,
@@ -84,14 +84,8 @@ class _Reading:
         self._policy = Policy[self.session.recovery.policy.upper()]
         self._books = empty_books(0)
         self._figures = np.zeros((0, len(Figure)), dtype=np.int64)
-        options: dict[str, Any] = {"compression": "zstd"}
-        self._messages = pq.ParquetWriter(
-            self.folder / "messages.parquet", MESSAGE_SCHEMA, **options
-        )
-        self._quarantine = pq.ParquetWriter(
-            self.folder / "quarantine.parquet", QUARANTINE_SCHEMA, **options
-        )
-        self._frames = self._rows = self._rejected = self._repairs = 0
+        self._messages, self._quarantine = table_writers(self.folder)
+        self._frames = self._repairs = 0
         self._kinds: Counter[int] = Counter()
 
     def deltas(self) -> Iterator[Block]:
@@ -126,16 +120,15 @@ class _Reading:
     def write(self, block: Block) -> None:
         change, repairs = self._recovered(block)
         self._write_quarantine(block, repairs)
-        table = _message_table(
+        batch = _message_rows(
             block, change, repairs, self._levels, self._policy,
             self._decoder.tickers.names, self._texts, self._frames,
         )  # fmt: skip
-        if table.num_rows:
-            self._messages.write_table(table)
-        heads = np.bincount(table["kind"].to_numpy(), minlength=len(MessageKind))
+        if len(batch):
+            self._messages.write(batch)
+        heads = np.bincount(batch["kind"].to_numpy(), minlength=len(MessageKind))
         self._kinds.update(dict(enumerate(heads.tolist())))
         self._frames += len(block["id"]) + len(repairs.row)
-        self._rows += table.num_rows
         self._repairs += len(repairs.row)
 
     def finish(self) -> IngestSummary:
@@ -153,12 +146,12 @@ class _Reading:
         others = {"repair": self._repairs, "control": self._kinds[MessageKind.CONTROL]}
         return IngestSummary(
             frames=self._frames,
-            rows=self._rows,
+            rows=self._messages.written,
             deltas=self._kinds[MessageKind.DELTA] - self._repairs,
             snapshots=self._kinds[MessageKind.SNAPSHOT],
             trades=self._kinds[MessageKind.TRADE],
             tickers=0,
-            rejected=self._rejected,
+            rejected=self._quarantine.written,
             other_types={name: count for name, count in others.items() if count},
         )
 
@@ -199,8 +192,6 @@ class _Reading:
     def _write_quarantine(self, block: Block, repairs: Repairs) -> None:
         bad = np.flatnonzero(block["reason"])
         frames = self._frames + bad + np.searchsorted(repairs.row, bad)
-        self._rejected += len(bad)
-        entries = []
         for row, frame in zip(bad, frames, strict=True):
             market, value = self._decoder.refused.pop(
                 (int(block["file"][row]), int(block["id"][row])), (None, None)
@@ -209,22 +200,15 @@ class _Reading:
                 market = self._decoder.tickers.names[block["market"][row]]
                 value = f"old_size {block['old'][row]}, new_size {block['new'][row]}"
             seq = int(block["seq"][row])
-            entries.append(
-                {
-                    "market": market,
-                    "epoch": int(block["epoch"][row]),
-                    "sid": _TRADE_SID if block["file"][row] == TRADE_FILE else _BOOK_SID,
-                    "seq": seq if seq >= 0 else None,
-                    "recv_ms": int(block["recv_ms"][row]),
-                    "frame": int(frame),
-                    "file": int(block["file"][row]),
-                    "offset": int(block["id"][row]),
-                    "reason": label(Reason(block["reason"][row])),
-                    "value": value,
-                }
-            )
-        if entries:
-            self._quarantine.write_table(pa.Table.from_pylist(entries, QUARANTINE_SCHEMA))
+            sid = _TRADE_SID if block["file"][row] == TRADE_FILE else _BOOK_SID
+            # in the order of QUARANTINE_SCHEMA
+            self._quarantine.add(
+                (
+                    market, int(block["epoch"][row]), sid, seq if seq >= 0 else None,
+                    int(block["recv_ms"][row]), int(frame), int(block["file"][row]),
+                    int(block["id"][row]), label(Reason(block["reason"][row])), value,
+                )
+            )  # fmt: skip
 
     def _publish_integrity(self) -> None:
         table = integrity_table(self._decoder.tickers.names, self._figures)
@@ -265,7 +249,7 @@ def integrity_table(tickers: list[str], figures: NDArray[np.int64]) -> pa.Table:
     return pa.table(columns)
 
 
-def _message_table(
+def _message_rows(
     block: Block,
     change: NDArray[np.int64],
     repairs: Repairs,
@@ -274,7 +258,7 @@ def _message_table(
     tickers: list[str],
     texts: list[str],
     first_frame: int,
-) -> pa.Table:
+) -> pa.RecordBatch:
     kind = _KINDS[block["file"]]
     refused = block["reason"] > 0
     of_a_book = (block["file"] <= DELTA_FILE) & (block["reason"] != Reason.UNKNOWN_MARKET)
@@ -302,7 +286,7 @@ def _message_table(
         side[rows], price[rows] = sides, cents * _CENT_BP
         size[rows] = contracts * CENTI_PER_CONTRACT
     priced = np.isin(row_kind, (MessageKind.LEVEL, MessageKind.DELTA, MessageKind.TRADE))
-    return pa.table(
+    return pa.record_batch(
         {
             "frame": first_frame + owner + np.cumsum(is_repair),
             "epoch": block["epoch"][owner],

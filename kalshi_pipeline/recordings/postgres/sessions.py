@@ -36,6 +36,7 @@ from kalshi_pipeline.recordings.postgres.schema import (
 POSTGRES_VERSION = "1"
 # trades are received around the time of the session; clocks of two writers differ a little
 _TRADE_SLACK_MS = 60_000
+SNAPSHOT_ROWS = 25  # a page of snapshots is so many times shorter
 # what of a market's REST object never changes, or says how it ended
 _MARKET_FACTS = (
     "ticker", "event_ticker", "title", "yes_sub_title", "market_type", "open_time", "close_time",
@@ -203,6 +204,8 @@ class DatabaseSession:
             return
         query, schema = self._page_query(table)
         limit = self.database.config.page_rows
+        if table == SNAPSHOTS:  # a row of them is some hundred times as long
+            limit = max(1, limit // SNAPSHOT_ROWS)
         after = extent.first_id - 1
         while after < extent.last_id:
             keys = {"after": after, "last": extent.last_id, "limit": limit}
