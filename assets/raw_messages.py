@@ -23,11 +23,14 @@ def raw_messages(
 ) -> dg.MaterializeResult[Any]:
     """Every frame a collector received in one session, decoded into one table.
 
-    Both generations of Kalshi's wire format; exact integers; lines that cannot be read are kept in
-    a quarantine table with their byte offset. The raw capture itself is never changed.
+    Both generations of Kalshi's wire format, or the rows of a collector's database; exact integers;
+    what cannot be read is kept in a quarantine table with its byte offset or row id. The raw
+    capture itself is never changed.
     """
     recording = recordings.sources().open(int(context.partition_key), context.log.info)
     generation = stages.ingest_session(warehouse.open(), recording)
+    if generation.summary.get("ladder_convention") == "mixed":
+        context.log.warning("snapshots of both ladder conventions in one session")
     return published(
         generation,
         context,

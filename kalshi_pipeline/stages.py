@@ -65,10 +65,9 @@ def ingest_session(warehouse: Warehouse, recording: Session) -> Generation:
     if found := warehouse.made_from(RAW, session, recipe):
         return found
     with warehouse.stage(RAW, session, recipe) as staging:
-        summary = write_messages(recording, staging.folder)
+        staging.summary.update(write_messages(recording, staging.folder))
         (staging.folder / "session.json").write_text(canonical_json(recording.info.declared))
         (staging.folder / "markets.json").write_text(canonical_json(list(recording.markets)))
-        staging.summary.update(asdict(summary))
     return staging.generation
 
 

@@ -51,6 +51,17 @@ def run(*command: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
     )  # fmt: skip
 
 
+def copied(folder: Path, place: Path) -> Path:
+    """A copy of the package's programs, and of the libraries beside it, that all may read."""
+    package = folder.parents[1]
+    for part in package.parent.glob(f"{package.name}*"):
+        if part.is_dir():
+            shutil.copytree(part, place / part.name, symlinks=True)
+            for path in (place / part.name, *(place / part.name).rglob("*")):
+                path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444))
+    return place / folder.relative_to(package.parent)
+
+
 def usable_programs(place: Path) -> Path | None:
     """A folder of programs that the server's user can run; copied where it cannot reach them."""
     for folder in program_folders():
@@ -59,11 +70,7 @@ def usable_programs(place: Path) -> Path | None:
         try:
             run(folder / "postgres", "--version")
         except (OSError, subprocess.CalledProcessError):
-            copy = place / "programs"
-            shutil.copytree(folder.parent, copy, symlinks=True)
-            for path in (copy, *copy.rglob("*")):
-                path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444))
-            folder = copy / "bin"
+            folder = copied(folder, place)
         return folder
     return None
 
@@ -116,11 +123,22 @@ def running_server() -> Iterator[Server | None]:
     who = unprivileged()
     if who:
         os.chown(place, who["user"], who["group"])
-    programs = usable_programs(place)
-    if programs is None:
-        shutil.rmtree(place)
-        yield None
-        return
+    try:
+        programs = usable_programs(place)
+        server = None if programs is None else made(programs, place)
+        yield server
+    finally:
+        if (place / "data" / "postmaster.pid").exists():
+            Server(programs, place).stop()
+        for _ in range(50):  # the last processes may still hold files
+            shutil.rmtree(place, ignore_errors=True)
+            if not place.exists():
+                break
+            time.sleep(0.1)
+
+
+def made(programs: Path, place: Path) -> Server:
+    """A new server, started; the owner needs no password, anybody else does."""
     server = Server(programs, place)
     run(
         programs / "initdb", "-D", place / "data", "-U", "postgres", "--no-sync", "--auth=trust",
@@ -130,18 +148,10 @@ def running_server() -> Iterator[Server | None]:
         "local all postgres trust\nlocal all all scram-sha-256\n"
     )
     server.start()
-    try:
-        with server.admin() as connection:
-            connection.execute(
-                psycopg.sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
-                    psycopg.sql.Identifier(READER), psycopg.sql.Literal(PASSWORD)
-                )
+    with server.admin() as connection:
+        connection.execute(
+            psycopg.sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
+                psycopg.sql.Identifier(READER), psycopg.sql.Literal(PASSWORD)
             )
-        yield server
-    finally:
-        server.stop()
-        for _ in range(50):  # the last processes may still hold files
-            shutil.rmtree(place, ignore_errors=True)
-            if not place.exists():
-                break
-            time.sleep(0.1)
+        )
+    return server

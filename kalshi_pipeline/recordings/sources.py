@@ -9,6 +9,7 @@ own, and none of them is generated in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,7 +18,7 @@ from kalshi_pipeline.config import PipelineConfig
 from kalshi_pipeline.errors import MissingFile, SessionNotFound
 from kalshi_pipeline.names import session_id
 from kalshi_pipeline.recordings.folder import Recording, RecordingFolders
-from kalshi_pipeline.recordings.ingest import IngestSummary, ingest
+from kalshi_pipeline.recordings.ingest import ingest
 
 if TYPE_CHECKING:
     from kalshi_pipeline.recordings.postgres.sessions import DatabaseSession, DatabaseSessions
@@ -30,9 +31,11 @@ def reading_settings(session: Session) -> dict[str, Any]:
     return {} if isinstance(session, Recording) else session.settings()
 
 
-def write_messages(session: Session, folder: Path) -> IngestSummary:
-    """Write a session's message table and quarantine into a folder."""
-    return ingest(session, folder) if isinstance(session, Recording) else session.ingest(folder)
+def write_messages(session: Session, folder: Path) -> dict[str, Any]:
+    """Write a session's message table and quarantine into a folder; its figures."""
+    if isinstance(session, Recording):
+        return asdict(ingest(session, folder))
+    return {**asdict(session.ingest(folder)), **session.found}
 
 
 class SessionSources:

@@ -64,6 +64,9 @@ def test_the_password_is_in_no_log_metadata_or_file(database, caplog, postgres):
             [raw_messages], partition_key="77", resources=resources, instance=instance
         )
         assert done.success
+        shown = done.asset_materializations_for_node("raw_messages")[0].metadata
+        assert shown["ladder convention"].value == "legacy"
+        assert shown["recovery policy"].value == "uncross"
         postgres.create("pipeline")  # the tables are gone: the next one fails
         failed = dg.materialize(
             [raw_messages], partition_key="78", resources=resources, instance=instance,

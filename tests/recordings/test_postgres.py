@@ -313,8 +313,11 @@ def test_only_sessions_that_are_over_are_offered(postgres, database):
     add_session(database, 2, status="active")
     add_session(database, 3, status="error")
     add_session(database, 4, status="active", started_at="2025-12-10", ended_at="2025-12-11")
+    add_session(database, 5, ["no ticker", "KXA"], status="active")
+    add_session(database, 10**12)  # no id a command line takes
     sessions = sessions_of(postgres)
-    assert [info.session for info in sessions.infos()] == [1, 2, 3, 4]
+    assert [info.session for info in sessions.infos()] == [1, 2, 3, 4, 5]
+    assert sessions.open(5).info.tickers == ("KXA",)
     assert sessions.completed() == [1, 3, 4]
 
 

@@ -218,14 +218,16 @@ class _Reading:
         convention = {(0, 0): "none", (1, 0): "fixed", (0, 1): "legacy"}.get(
             (min(fixed, 1), min(legacy, 1)), "mixed"
         )
+        integrity = {figure.name.lower(): int(totals[figure]) for figure in Figure}
         found = {
             "ladder_convention": convention,
             "recovery_policy": self.session.recovery.policy,
             "row_trust": self.session.recovery.trust,
-            "integrity": {figure.name.lower(): int(totals[figure]) for figure in Figure},
         }
+        self.session.found = {**found, **integrity}
         info = self.session.info
-        self.session.info = replace(info, declared={**info.declared, **found})
+        declared = {**info.declared, **found, "integrity": integrity}
+        self.session.info = replace(info, declared=declared)
 
 
 def integrity_table(tickers: list[str], figures: NDArray[np.int64]) -> pa.Table:

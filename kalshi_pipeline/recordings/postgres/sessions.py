@@ -17,7 +17,7 @@ from psycopg import sql
 
 from kalshi_pipeline.config import RecoveryConfig
 from kalshi_pipeline.errors import SessionNotFound
-from kalshi_pipeline.names import session_id
+from kalshi_pipeline.names import is_ticker, session_id
 from kalshi_pipeline.recordings.folder import SessionInfo, is_completed, session_info
 from kalshi_pipeline.recordings.ingest import IngestSummary
 from kalshi_pipeline.recordings.postgres.connection import Database
@@ -111,8 +111,8 @@ class DatabaseSessions:
         names = ("status", "environment", *_COUNTERS.values())
         query = sql.SQL(
             "SELECT session_id, market_tickers, {started}, {ended}, {metadata}::text, {columns} "
-            "FROM {table} WHERE %(session)s::bigint IS NULL OR session_id = %(session)s "
-            "ORDER BY session_id"
+            "FROM {table} WHERE session_id = coalesce(%(session)s, session_id) "
+            "AND session_id BETWEEN 1 AND 999999999 ORDER BY session_id"
         ).format(
             started=schema.moment_ms(SESSIONS, "started_at"),
             ended=schema.moment_ms(SESSIONS, "ended_at"),
@@ -133,6 +133,7 @@ class DatabaseSession:
 
     def __init__(self, sessions: DatabaseSessions, info: SessionInfo) -> None:
         self.info = info
+        self.found: dict[str, Any] = {}  # what reading the rows showed
         self.recovery = sessions.recovery
         self.database, self._schema = sessions.database, sessions.schema
 
@@ -308,7 +309,7 @@ def _info(
         "started_at": _utc(started_ms),
         "ended_at": _utc(ended_ms),
         "use_yes_price": False,
-        "market_tickers": [ticker for ticker in tickers or () if ticker is not None],
+        "market_tickers": list(filter(is_ticker, tickers or ())),
         "generated": noted.get("generated") is True,
         "declared_counters": dict(zip(_COUNTERS, counters, strict=True)),
     }
