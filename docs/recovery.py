@@ -156,9 +156,10 @@ def read_back(session: DatabaseSession) -> tuple[pa.Table, pa.Table]:
         return messages, pq.read_table(Path(place) / "quarantine.parquet")
 
 
-def trusted(session: DatabaseSession, truth: Quotes) -> float:
+def trusted(
+    session: DatabaseSession, messages: pa.Table, rejected: pa.Table, truth: Quotes
+) -> float:
     """Share of the truth's time that lies in the session's trusted segments."""
-    messages, rejected = read_back(session)
     books = build_books(messages, rejected, session.info, session.markets, BookConfig())
     rows = books.rows.filter(pa.array(books.rows["kind"].to_numpy() != RowKind.TRADE))
     rank = {ticker: place for place, ticker in enumerate(coded(messages["market"])[0])}
@@ -193,8 +194,9 @@ def measured(url: str, number: int) -> dict[str, dict[str, float]]:
     for policy in POLICIES:
         recovery = RecoveryConfig(policy=policy)  # type: ignore[arg-type]
         session = DatabaseSessions(Database(url), recovery).open(number + 1)
-        shares[policy] = compared(truth, quotes_of(read_back(session)[0]))
-        shares[policy]["trusted"] = trusted(session, truth)
+        messages, rejected = read_back(session)
+        shares[policy] = compared(truth, quotes_of(messages))
+        shares[policy]["trusted"] = trusted(session, messages, rejected, truth)
     return shares
 
 
@@ -219,7 +221,7 @@ def losses(url: str, number: int, seed: int) -> dict[str, dict[str, float]]:
             loose = DatabaseSessions(Database(url), RecoveryConfig(trust="continuous")).open(own)
             found[name] = {
                 "lost": len(gone) / len(ids),
-                "strict": trusted(strict, truth),
+                "strict": trusted(strict, *read_back(strict), truth),
                 "continuous": compared(truth, quotes_of(read_back(loose)[0]))["right"],
                 "mismatches": float(loose.info.declared["integrity"]["mismatches"]),
             }
