@@ -124,7 +124,7 @@ def compiled(rows, policy, strict, block):
 
 
 @pytest.mark.parametrize("policy", [policy.name.lower() for policy in Policy])
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(rows=sequences(), strict=st.booleans(), block=st.integers(1, 50))
 def test_the_kernel_recovers_as_its_slow_twin_does(policy, rows, strict, block):
     assert compiled(rows, policy, strict, block) == oracle.recover(rows, policy, strict)
