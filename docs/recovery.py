@@ -218,7 +218,7 @@ def losses(url: str, number: int, seed: int) -> dict[str, dict[str, float]]:
             own = number + 10 + place
             connection.execute(_COPY_SESSION, {"old": number, "new": own, "gone": gone.tolist()})
             strict = DatabaseSessions(Database(url)).open(own)
-            loose = DatabaseSessions(Database(url), RecoveryConfig(trust="continuous")).open(own)
+            loose = DatabaseSessions(Database(url), trust="continuous").open(own)
             found[name] = {
                 "lost": len(gone) / len(ids),
                 "strict": trusted(strict, *read_back(strict), truth),

@@ -56,9 +56,6 @@ class RecoveryConfig:
     policy: Literal[
         "as_recorded", "upper_bound", "remove_stale", "uncross", "remove_and_uncross"
     ] = "uncross"
-    # a row whose size before the change is not ours (rows before it are missing) is rejected, which
-    # ends the segment (strict), or sets the level to what it says (continuous)
-    trust: Literal["strict", "continuous"] = "strict"
 
 
 @dataclass(frozen=True)

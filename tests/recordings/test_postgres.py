@@ -31,8 +31,9 @@ def database(postgres):
         yield connection
 
 
-def sessions_of(postgres, recovery=None, config=FAST, name="collector", sleep=lambda _: None):
-    return DatabaseSessions(Database(postgres.url(name), config, sleep), recovery)
+def sessions_of(postgres, recovery=None, trust="strict"):
+    database = Database(postgres.url("collector"), FAST, sleep=lambda _: None)
+    return DatabaseSessions(database, recovery, trust)
 
 
 def read(session, folder):
@@ -227,7 +228,7 @@ def test_a_size_before_the_change_that_is_not_ours_shows_a_missing_row(
     add_delta(database, 7, 2, old=100, new=90)
     add_delta(database, 7, 3, old=70, new=60)
     add_delta(database, 7, 4, old=60, new=50)
-    session = sessions_of(postgres, RecoveryConfig(trust=trust)).open(7)
+    session = sessions_of(postgres, trust=trust).open(7)
     _, messages, rejected = read(session, tmp_path / "raw")
     assert session.info.declared["integrity"]["mismatches"] == 1
     if trust == "strict":

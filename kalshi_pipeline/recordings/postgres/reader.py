@@ -169,7 +169,7 @@ class _Reading:
             block["side"], (block["price_bp"] // _CENT_BP).astype(np.int64),
             block["old"], block["new"], block["levels"],
         )  # fmt: skip
-        strict = self.session.recovery.trust == "strict"
+        strict = self.session.trust == "strict"
         filled = recover(
             rows, self._levels, int(self._policy), strict, self._books,
             change, block["reason"], repairs, self._figures,
@@ -222,7 +222,7 @@ class _Reading:
         found = {
             "ladder_convention": convention,
             "recovery_policy": self.session.recovery.policy,
-            "row_trust": self.session.recovery.trust,
+            "row_trust": self.session.trust,
         }
         self.session.found = {**found, **integrity}
         info = self.session.info

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pyarrow as pa
@@ -66,11 +66,20 @@ class DatabaseSessions:
     Args:
         database: where they are.
         recovery: how mislaid sizes are recovered.
+        trust: as `config.BookConfig.trust`: a row whose size before the change is not ours (rows
+            before it are missing) is rejected, which ends its segment (strict), or sets the level
+            to what it says (continuous).
     """
 
-    def __init__(self, database: Database, recovery: RecoveryConfig | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        recovery: RecoveryConfig | None = None,
+        trust: Literal["strict", "continuous"] = "strict",
+    ) -> None:
         self.database = database
         self.recovery = recovery or RecoveryConfig()
+        self.trust = trust
 
     @cached_property
     def schema(self) -> Schema:
@@ -134,7 +143,7 @@ class DatabaseSession:
     def __init__(self, sessions: DatabaseSessions, info: SessionInfo) -> None:
         self.info = info
         self.found: dict[str, Any] = {}  # what reading the rows showed
-        self.recovery = sessions.recovery
+        self.recovery, self.trust = sessions.recovery, sessions.trust
         self.database, self._schema = sessions.database, sessions.schema
 
     @cached_property
@@ -174,7 +183,7 @@ class DatabaseSession:
         return {
             "reader": POSTGRES_VERSION,
             "policy": self.recovery.policy,
-            "trust": self.recovery.trust,
+            "trust": self.trust,
         }
 
     def fingerprint(self) -> str:
