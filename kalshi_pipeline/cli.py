@@ -1,4 +1,4 @@
-"""The command line: `kalshi sessions list | analyze | view | register`, `kalshi run`.
+"""The command line: `kalshi sessions`, `kalshi warehouse`, `kalshi run`.
 
 Thin: every command calls the stages the assets call, on the same warehouse.
 """
@@ -8,16 +8,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
 
 from kalshi_pipeline import __doc__ as flow
-from kalshi_pipeline import sessions_report
+from kalshi_pipeline import sessions_report, sessions_shown
 from kalshi_pipeline.errors import KalshiPipelineError
 from kalshi_pipeline.names import session_id
-from kalshi_pipeline.plans import DEFAULT_PLAN, plan_names
+from kalshi_pipeline.plans import DEFAULT_PLAN, load_plan, plan_names
 from kalshi_pipeline.resources.environment import (
     database_url,
     open_sources,
@@ -46,49 +46,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     sessions = commands.add_parser("sessions", help="look at recorded and generated sessions")
-    actions = sessions.add_subparsers(required=True, metavar="ACTION")
-
-    listing = actions.add_parser("list", help="every session there is, or could be generated")
-    listing.add_argument("--json", action="store_true", help="machine-readable")
-    listing.set_defaults(run=_list)
-
-    analyze = actions.add_parser("analyze", help="measure a session: counts, quality, markets")
-    analyze.add_argument("session", type=_session)
-    analyze.add_argument("--json", action="store_true", help="machine-readable")
-    analyze.set_defaults(run=_analyze)
-
-    view = actions.add_parser("view", help="one market of a session: segments, book, path")
-    view.add_argument("session", type=_session)
-    view.add_argument("--market", metavar="TICKER", help="default: the most active one")
-    view.add_argument("--json", action="store_true", help="machine-readable")
-    view.set_defaults(run=_view)
-
-    _add_export(actions)
-    registering = actions.add_parser("register", help="make sessions known to Dagster's instance")
-    registering.add_argument("session", type=_session, nargs="+")
-    registering.set_defaults(run=_register)
+    _add_session_commands(sessions.add_subparsers(required=True, metavar="ACTION"))
 
     warehouse = commands.add_parser("warehouse", help="everything published, as SQL")
-    shelves = warehouse.add_subparsers(required=True, metavar="ACTION")
-    views = shelves.add_parser(
+    views = _command(
+        warehouse.add_subparsers(required=True, metavar="ACTION"),
         "views",
-        help="rebuild kalshi.duckdb and list what it holds",
-        description="Rebuild kalshi.duckdb, views over everything published, and list what it "
-        "holds. Whoever has it open keeps the old one. docs/QUERIES.md has example queries.",
+        _views,
+        "rebuild kalshi.duckdb and list what it holds",
+        "Rebuild kalshi.duckdb, views over everything published, and list what it holds. Whoever "
+        "has it open keeps the old one. docs/QUERIES.md has example queries.",
     )
-    views.add_argument("--json", action="store_true", help="machine-readable")
-    views.set_defaults(run=_views)
+    _add_json(views)
 
-    running = commands.add_parser("run", help="a whole plan, from raw frames to the verdict")
+    running = _command(
+        commands, "run", _run, "a whole plan, from raw frames to the verdict",
+        "Run a plan: every session, every phase, the evaluation. What is there is not made again.",
+    )  # fmt: skip
     running.add_argument("--plan", default=DEFAULT_PLAN, choices=plan_names())
-    running.set_defaults(run=_run)
     return parser
 
 
 def _add_export(actions: Any) -> None:
-    export = actions.add_parser(
-        "export", help="write sessions into a PostgreSQL database, as a collector would have"
-    )
+    export = _command(
+        actions, "export", _export, "write sessions into a PostgreSQL database",
+        "Write sessions into a PostgreSQL database, as a collector would have.",
+    )  # fmt: skip
     export.add_argument("session", type=_session, nargs="+")
     export.add_argument(
         "--to-postgres",
@@ -105,7 +88,63 @@ def _add_export(actions: Any) -> None:
         help="faulty: with the mistakes of the one before 17 December 2025",
     )
     export.add_argument("--as", type=_session, dest="number", help="id it is to have there")
-    export.set_defaults(run=_export)
+
+
+def _add_session_commands(actions: Any) -> None:
+    listing = _command(
+        actions, "list", _list, "every session there is, or could be generated",
+        "List every session: recorded, in the database, generated, or one that could be.",
+    )  # fmt: skip
+    analyze = _command(
+        actions,
+        "analyze",
+        _analyze,
+        "measure a session: what came, how far it can be trusted, its markets",
+        "Measure a session, from its raw frames where that has not been done yet: counts, quality, "
+        "activity over time, spreads, temporal patterns, coverage of quarters, suitable markets "
+        "and the most active ones by what was traded.",
+    )
+    analyze.add_argument("session", type=_session)
+    summary = _command(
+        actions,
+        "summary",
+        _summary,
+        "several sessions: quality, data points, suitable markets, suggested roles",
+        "The training plan's appendix A, computed: measure several sessions and suggest what each "
+        "is good for, beside what the plan says. The rules stand in session_roles.py.",
+    )
+    summary.add_argument("session", type=_session, nargs="*", help="default: those of the plan")
+    summary.add_argument("--plan", default=DEFAULT_PLAN, choices=plan_names())
+    view = _command(
+        actions,
+        "view",
+        _view,
+        "one market of a session: activity, last book, mid, spread, segments",
+        "Look at one market of a session: what was traded, what thinned its touch, its last full "
+        "book, the course of its mid and spread, its segments of trusted book.",
+    )
+    view.add_argument("session", type=_session)
+    view.add_argument("--market", metavar="TICKER", help="default: the one most traded")
+    for parser in (listing, analyze, summary, view):
+        _add_json(parser)
+    _add_export(actions)
+    registering = _command(
+        actions, "register", _register, "make sessions known to Dagster's instance",
+        "Add sessions to Dagster's partitions, so that its UI and its command line know them.",
+    )  # fmt: skip
+    registering.add_argument("session", type=_session, nargs="+")
+
+
+def _command(
+    actions: Any, name: str, run: Callable[[argparse.Namespace], None], brief: str, says: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=brief, description=says)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="the same facts, machine-readable")
 
 
 def _session(text: str) -> int:
@@ -122,6 +161,20 @@ def _list(options: argparse.Namespace) -> None:
 def _analyze(options: argparse.Namespace) -> None:
     warehouse = open_warehouse(warehouse_root())
     _show(options, sessions_report.analysis(_sources(), warehouse, options.session))
+
+
+def _summary(options: argparse.Namespace) -> None:
+    plan = load_plan(options.plan)
+    console = Console(stderr=True)
+    with console.status("") as status:
+        report = sessions_report.summary(
+            _sources(),
+            open_warehouse(warehouse_root()),
+            options.session or plan.sessions,
+            plan,
+            status.update,
+        )
+    _show(options, report)
 
 
 def _view(options: argparse.Namespace) -> None:
@@ -181,7 +234,7 @@ def _run(options: argparse.Namespace) -> None:
 
     console = Console(stderr=True)
     done = run_plan(options.plan, lambda text: console.rule(text, align="left"))
-    console.print(sessions_report.timing_table(done.seconds))
+    console.print(sessions_shown.timing(done.seconds))
     print(f"\n{done.verdict}\n\nreport: {done.report}")
 
 

@@ -25,6 +25,7 @@ from kalshi_pipeline.market.replay_tables import BookRows, Counters, FrameKind, 
 from kalshi_pipeline.recordings.folder import SessionInfo
 from kalshi_pipeline.recordings.replay_order import SessionFrames
 
+QUALITY_VERSION = "1"
 IDLE_MS = 600_000  # nothing received for longer than this is an idle period
 
 
@@ -86,6 +87,36 @@ def session_quality(
     }
     figures["quality_score"] = _score(figures, len(frames.level_side), trusted_ms)
     return figures
+
+
+def declared_true(
+    declared: Mapping[str, Any], figures: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """How true the counters are that a session declares of itself: the smaller over the larger.
+
+    Collectors that write into one counter over several connections declare far more than a session
+    holds (see the plan's sessions 70 and 6).
+
+    Args:
+        declared: what the session declares; its `declared_counters` may hold snapshots, deltas and
+            messages.
+        figures: what has been measured.
+    """
+    measured = {
+        "snapshots": figures["snapshots"],
+        "deltas": figures["deltas"],
+        "messages": figures["snapshots"] + figures["deltas"],
+    }
+    counters = declared.get("declared_counters") or {}
+    shares: dict[str, float | None] = {}
+    for name in measured:
+        said = counters.get(name)
+        if isinstance(said, int) and not isinstance(said, bool) and said >= 0:
+            larger = max(said, measured[name])
+            shares[name] = round(min(said, measured[name]) / larger, 4) if larger else 1.0
+        else:
+            shares[name] = None
+    return shares
 
 
 def _rejected_before(quarantine: pa.Table) -> int:

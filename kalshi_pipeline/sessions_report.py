@@ -1,10 +1,10 @@
-"""What `kalshi sessions` shows: facts for a machine, tables and small plots for a person."""
+"""What `kalshi sessions` and `kalshi warehouse` say: facts; `sessions_shown.py` shows them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from rich import box
+from numpy.typing import NDArray
 from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
 
+from kalshi_pipeline import sessions_shown as shown
 from kalshi_pipeline import stages
+from kalshi_pipeline.book_schemas import LADDER_SCHEMA, SEGMENT_SCHEMA
 from kalshi_pipeline.books import ladder_at, read_rows
+from kalshi_pipeline.config import BP_PER_DOLLAR
 from kalshi_pipeline.errors import NotPublished, RecordingError, SessionNotFound
 from kalshi_pipeline.market.prices import NO, YES
-from kalshi_pipeline.recordings.folder import SessionInfo, is_completed
+from kalshi_pipeline.plans import Plan
+from kalshi_pipeline.recordings.messages import MessageKind
 from kalshi_pipeline.recordings.sources import SessionSources
+from kalshi_pipeline.session_roles import Standing, suggest_roles
 from kalshi_pipeline.storage.publish import Generation, Warehouse
+from kalshi_pipeline.storage.tables import read_table
+from kalshi_pipeline.suitability import SCHEMA as SUITABLE_SCHEMA
+from kalshi_pipeline.traded_size import batches
 
 TOP_MARKETS = 10
-LADDER_LEVELS = 8
-PATH_WIDTH = 72
-_BARS = "▁▂▃▄▅▆▇█"
+ACTIVITY_BINS = 72
+PATH_POINTS = 72
+SPREAD_CLASSES_BP = {"under 5 c": 500, "5 to 20 c": 2_000, "over 20 c": BP_PER_DOLLAR}
+
+Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,17 @@ class Report:
 
     facts: Any
     parts: Callable[[], Iterable[RenderableType]]
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What the stages of a session published."""
+
+    raw: Generation
+    books: Generation
+    tensors: Generation
+    suitable: Generation
+    markets: pa.Table  # SUITABLE_SCHEMA, most active first
 
 
 def listing(sources: SessionSources, warehouse: Warehouse) -> Report:
@@ -54,7 +73,7 @@ def listing(sources: SessionSources, warehouse: Warehouse) -> Report:
             "session_id": session,
             "title": profile.title,
             "source": "can be generated",
-            "started_at": _utc(profile.started_at_ms),
+            "started_at": shown.utc(profile.started_at_ms),
             "declared_duration_s": profile.duration_ms / 1000,
             "markets_subscribed": profile.markets,
             "published": [],
@@ -62,10 +81,10 @@ def listing(sources: SessionSources, warehouse: Warehouse) -> Report:
         for session, profile in sorted(profiles.items())
         if session not in present
     ]
-    return Report(facts, lambda: [_listing_table(facts)])
+    return Report(facts, lambda: shown.listing(facts))
 
 
-def _present(sources: SessionSources, warehouse: Warehouse, session: int) -> dict[str, Any]:
+def _present(sources: SessionSources, warehouse: Warehouse, session: int) -> Facts:
     published = _published(warehouse, session)
     try:
         info = sources.find(session).info
@@ -83,19 +102,13 @@ def _present(sources: SessionSources, warehouse: Warehouse, session: int) -> dic
     return {
         "session_id": session,
         "title": info.title,
-        "source": _source(info),
-        "started_at": _utc(info.started_ms),
+        "source": "generated" if info.generated else "recorded",
+        "started_at": shown.utc(info.started_ms),
         "declared_duration_s": (ended - started) / 1000 if started and ended else None,
         "markets_subscribed": len(info.tickers),
         "sequence": info.sequence,
         "published": published,
     }
-
-
-def _source(info: SessionInfo) -> str:
-    if info.declared.get("kind") == "database":
-        return "database" if is_completed(info) else "database, active"
-    return "generated" if info.generated else "recorded"
 
 
 def analysis(sources: SessionSources, warehouse: Warehouse, session: int) -> Report:
@@ -104,26 +117,71 @@ def analysis(sources: SessionSources, warehouse: Warehouse, session: int) -> Rep
     Raises:
         RecordingError: the session is unknown, or its recording cannot be used.
     """
-    books, _, suitable = _prepared(sources, warehouse, session)
-    markets = pq.read_table(suitable.path("suitable_markets.parquet"))
+    made = _prepared(sources, warehouse, session)
+    markets = made.markets.to_pylist()
+    suitable = [entry for entry in markets if entry["suitable"]]
     facts = {
-        **books.summary,
-        "suitable_markets": suitable.summary["suitable_markets"],
-        "causal_markets": suitable.summary["causal_markets"],
-        "suitable_events": suitable.summary["events"],
-        "top_markets": markets.slice(0, TOP_MARKETS).to_pylist(),
+        **made.books.summary,
+        "data_points": made.tensors.summary["steps"],
+        "min_step_ms": made.tensors.summary["min_step_ms"],
+        "suitable_markets": made.suitable.summary["suitable_markets"],
+        "causal_markets": made.suitable.summary["causal_markets"],
+        "suitable_events": made.suitable.summary["events"],
+        "left_out": dict(
+            Counter(e["reason"].partition(" (")[0] for e in markets if e["reason"]).most_common()
+        ),
+        "quarter_coverage": _quarter_coverage(markets),
+        "temporal_patterns": dict(Counter(e["pattern"] for e in suitable).most_common()),
+        "spreads_bp": _spreads(markets),
+        "activity": _activity(made.raw, made.books.summary),
+        "top_markets": markets[:TOP_MARKETS],
     }
-    return Report(facts, lambda: [_figures_table(facts), _markets_table(facts["top_markets"])])
+    return Report(facts, lambda: shown.analysis(facts))
+
+
+def _quarter_coverage(markets: Sequence[Facts]) -> dict[str, int]:
+    # markets by the number of quarters of their life in which they have a step
+    counts = Counter(sum(entry[f"q{n}"] > 0 for n in range(1, 5)) for entry in markets)
+    return {str(quarters): counts[quarters] for quarters in range(5)}
+
+
+def _spreads(markets: Sequence[Facts]) -> Facts:
+    # of the markets' median spreads
+    spreads = np.array([e["spread_bp"] for e in markets if e["spread_bp"] is not None])
+    edges = [-BP_PER_DOLLAR, *SPREAD_CLASSES_BP.values()]
+    counts = np.histogram(spreads, edges)[0].tolist()
+    percentiles = (10, 25, 50, 75, 90)
+    values = np.percentile(spreads, percentiles) if len(spreads) else [None] * len(percentiles)
+    return {
+        "markets": len(spreads),
+        **{f"p{p}": v if v is None else float(v) for p, v in zip(percentiles, values, strict=True)},
+        "classes": dict(zip(SPREAD_CLASSES_BP, counts, strict=True)),
+    }
+
+
+def _activity(raw: Generation, quality: Mapping[str, Any]) -> Facts:
+    # frames received in equal parts of the session
+    counts = np.zeros(ACTIVITY_BINS, dtype=np.int64)
+    started, ended = quality["started_ms"], quality["ended_ms"]
+    if started is None:
+        return {"bin_ms": 0, "frames": []}
+    bin_ms = max(1, -(-(ended - started + 1) // ACTIVITY_BINS))
+    for batch in batches(raw.path("messages.parquet"), ("kind", "recv_ms")):
+        kind, recv_ms = batch["kind"].to_numpy(), batch["recv_ms"].to_numpy()
+        place = (recv_ms[kind != MessageKind.LEVEL] - started) // bin_ms
+        # a trade or ticker may have come before the first frame of a book
+        counts += np.bincount(np.clip(place, 0, ACTIVITY_BINS - 1), minlength=ACTIVITY_BINS)
+    return {"bin_ms": bin_ms, "frames": counts.tolist()}
 
 
 def view(sources: SessionSources, warehouse: Warehouse, session: int, ticker: str | None) -> Report:
-    """One market of a session: its segments, its last full book and the path of its mid.
+    """One market of a session: its segments, its last full book, its course, its depletion.
 
     Raises:
         SessionNotFound: the session has no such market; names the most active ones.
     """
-    books, tensors, suitable = _prepared(sources, warehouse, session)
-    markets = pq.read_table(suitable.path("suitable_markets.parquet")).to_pylist()
+    made = _prepared(sources, warehouse, session)
+    markets = made.markets.to_pylist()
     chosen = next((m for m in markets if ticker in (None, m["market"])), None)
     if chosen is None:
         active = ", ".join(entry["market"] for entry in markets[:TOP_MARKETS]) or "none"
@@ -132,68 +190,24 @@ def view(sources: SessionSources, warehouse: Warehouse, session: int, ticker: st
             session=session,
             market=ticker,
         )
-    segments = pq.read_table(books.path("segments.parquet"))
+    segments = read_table(made.books.path("segments.parquet"), SEGMENT_SCHEMA)
     own = segments.filter(pc.equal(segments["market"], chosen["market"]))
     facts = {
         "session_id": session,
         **chosen,
         "segments": own.to_pylist(),
-        "ladder": _last_ladder(books, segments, own),
-        "mid_path_bp": _mid_path(books, tensors, own),
+        "ladder": _last_ladder(made.books, segments, own),
+        **_course(made.books, made.tensors, own),
+        "depletion": _depletion(made.books, chosen["market"]),
     }
-    return Report(facts, lambda: _view_parts(facts))
-
-
-def holdings(database: Path, relations: Sequence[Mapping[str, Any]]) -> Report:
-    """What a database of views holds."""
-    facts = {"database": str(database), "relations": list(relations)}
-
-    def parts() -> Iterable[RenderableType]:
-        table = _table("name", "kind", "rows", "what it is")
-        table.columns[2].justify = "right"
-        for entry in relations:
-            table.add_row(entry["name"], entry["kind"], f"{entry['rows']:,}", entry["says"])
-        return [table, Text(f"duckdb -readonly {database}", no_wrap=True)]
-
-    return Report(facts, parts)
-
-
-def timing_table(seconds: Mapping[str, float]) -> Table:
-    """Wall seconds by step, and their sum."""
-    table = _table("step", "seconds", title="Where the time went")
-    for step, spent in (*seconds.items(), ("all", sum(seconds.values()))):
-        table.add_row(step, f"{spent:,.1f}")
-    table.columns[1].justify = "right"
-    return table
-
-
-def _prepared(
-    sources: SessionSources, warehouse: Warehouse, session: int
-) -> tuple[Generation, Generation, Generation]:
-    stages.ingest_session(warehouse, sources.open(session))
-    return (
-        stages.build_session_books(warehouse, session),
-        stages.build_session_tensors(warehouse, session),
-        stages.choose_session_markets(warehouse, session),
-    )
-
-
-def _published(warehouse: Warehouse, session: int) -> list[str]:
-    found = []
-    for stage in stages.SESSION_STAGES:
-        try:
-            warehouse.current(stage, str(session))
-        except NotPublished:
-            continue
-        found.append(stage)
-    return found
+    return Report(facts, lambda: shown.view(facts))
 
 
 def _last_ladder(books: Generation, segments: pa.Table, own: pa.Table) -> dict[str, list[Any]]:
     ladder: dict[tuple[int, int], int] = {}
     if own.num_rows:
         rows = read_rows(books.verified(), ("kind", "side", "price_bp", "size_centi"))
-        ladders = pq.read_table(books.path("ladders.parquet"))
+        ladders = read_table(books.path("ladders.parquet"), LADDER_SCHEMA)
         ladder = ladder_at(rows, ladders, segments, own["end_row"][-1].as_py() - 1)
     return {
         name: [
@@ -205,128 +219,134 @@ def _last_ladder(books: Generation, segments: pa.Table, own: pa.Table) -> dict[s
     }
 
 
-def _mid_path(books: Generation, tensors: Generation, own: pa.Table) -> list[float]:
-    steps = np.load(tensors.path("step_row.npy"), allow_pickle=False)
-    rows = read_rows(books.folder, ("bid_bp", "ask_bp"))
-    inside = np.zeros(rows.num_rows, dtype=np.bool_)
+def _course(books: Generation, tensors: Generation, own: pa.Table) -> Facts:
+    # mid and spread at evenly spaced two-sided steps of the market
+    steps = np.load(tensors.path("step_row.npy"), mmap_mode="r", allow_pickle=False)
+    rows: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     for first, end in zip(own["first_row"].to_pylist(), own["end_row"].to_pylist(), strict=True):
-        inside[first:end] = True
-    at_steps = rows.take(pa.array(steps[inside[steps]]))
-    bid, ask = at_steps["bid_bp"].to_numpy(), at_steps["ask_bp"].to_numpy()
-    mid = (bid + ask)[(bid > 0) & (ask < 10_000)] / 2
-    shown = mid[np.linspace(0, len(mid) - 1, min(PATH_WIDTH, len(mid))).astype(int)]
-    return [float(value) for value in shown]
+        rows.append(np.asarray(steps[slice(*np.searchsorted(steps, [first, end]))]))
+    at_steps = read_rows(books.folder, ("time_ms", "bid_bp", "ask_bp")).take(
+        pa.array(np.concatenate(rows))
+    )
+    time_ms, bid, ask = (at_steps[n].to_numpy() for n in ("time_ms", "bid_bp", "ask_bp"))
+    two_sided = np.flatnonzero((bid > 0) & (ask < BP_PER_DOLLAR))
+    places = np.linspace(0, len(two_sided) - 1, min(PATH_POINTS, len(two_sided))).astype(int)
+    points = two_sided[places]
+    return {
+        "path_ms": time_ms[points].tolist(),
+        "mid_path_bp": ((bid + ask) / 2)[points].tolist(),
+        "spread_path_bp": (ask - bid)[points].tolist(),
+        "two_sided_steps": len(two_sided),
+    }
 
 
-def _table(*columns: str, title: str | Text | None = None, whole: int = 0) -> Table:
-    # the column `whole` is never cut: a ticker or id that is cut cannot be copied
-    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.columns[whole].no_wrap = True
-    table.columns[whole].overflow = "fold"
-    return table
+def _depletion(books: Generation, market: str) -> Facts:
+    table = pq.read_table(
+        books.path("depletion.parquet"),
+        columns=["traded_centi", "cancelled_centi", "confidence"],
+        filters=[("market", "=", market)],
+    )
+    traded, cancelled, confidence = (
+        table[name].to_numpy().astype(np.int64) for name in table.column_names
+    )
+    lost = int((traded + cancelled).sum())
+    return {
+        "decreases": table.num_rows,
+        "traded_centi": int(traded.sum()),
+        "cancelled_centi": int(cancelled.sum()),
+        "unknown": int(np.count_nonzero(confidence == 0)),
+        "mean_confidence": float((confidence * (traded + cancelled)).sum() / lost) if lost else 0.0,
+    }
 
 
-def _listing_table(facts: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("session", "source", "started (UTC)", "duration", "markets", "stages", "title")
+def summary(
+    sources: SessionSources,
+    warehouse: Warehouse,
+    sessions: Sequence[int],
+    plan: Plan,
+    progress: Callable[[str], None],
+) -> Report:
+    """Appendix A of the plan, computed, with suggested roles; beside it what the plan believed.
+
+    Raises:
+        RecordingError: a session is unknown, or its recording cannot be used.
+    """
+    standings, facts = [], []
+    for session in sessions:
+        progress(f"session {session}")
+        made = _prepared(sources, warehouse, session)
+        standings.append(_standing(session, made))
+        facts.append(_row(standings[-1], made, plan))
+    roles = suggest_roles(standings)
     for entry in facts:
-        table.add_row(
-            str(entry["session_id"]),
-            entry["source"],
-            (entry["started_at"] or "")[:16],
-            _duration(entry["declared_duration_s"]),
-            "" if entry["markets_subscribed"] is None else str(entry["markets_subscribed"]),
-            f"{len(entry['published'])}/{len(stages.SESSION_STAGES)}",
-            Text(entry["title"]),
-        )
-    for column in table.columns[:-1]:
-        column.no_wrap = True
-    return table
+        suggestion = roles[entry["session_id"]]
+        entry |= {
+            "suggested_role": suggestion.role.value,
+            "why": suggestion.why,
+            "events_trained_on": round(suggestion.events_trained_on, 4),
+        }
+    return Report({"plan": plan.name, "sessions": facts}, lambda: shown.summary(plan, facts))
 
 
-def _figures_table(facts: Mapping[str, Any]) -> Table:
-    title = Text(f"Session {facts['session_id']}: {facts['title']}")
-    table = _table("figure", "value", title=title)
-    table.columns[1].justify = "right"
-    for name, value in facts.items():
-        if name in {"title", "session_id", "top_markets"}:
+def _standing(session: int, made: _Session) -> Standing:
+    quality = made.books.summary
+    chosen = made.markets.filter(made.markets["suitable"])
+    return Standing(
+        session,
+        quality["quality_score"],
+        made.tensors.summary["steps"],
+        int(pc.sum(chosen["steps"]).as_py() or 0),
+        chosen.num_rows,
+        quality["markets_subscribed"] or quality["markets"],
+        frozenset(chosen["event"].to_pylist()),
+        quality["started_ms"] or 0,
+        quality["ended_ms"] or 0,
+    )
+
+
+def _row(standing: Standing, made: _Session, plan: Plan) -> Facts:
+    quality = made.books.summary
+    return {
+        "session_id": standing.session,
+        "title": quality["title"],
+        "generated": quality["generated"],
+        "started_ms": quality["started_ms"],
+        "duration_s": quality["duration_s"],
+        "markets": standing.markets,
+        "quality_score": standing.quality,
+        "deltas": quality["deltas"],
+        "data_points": standing.steps,
+        "usable_data_points": standing.usable_steps,
+        "suitable_markets": standing.suitable_markets,
+        "suitable_events": len(standing.events),
+        "traded_centi": quality["traded_centi"],
+        "declared_true": quality["declared_true"],
+        "plan_role": plan.roles.get(standing.session),
+        "believed": plan.believed.get(standing.session),
+    }
+
+
+def holdings(database: Path, relations: Sequence[Mapping[str, Any]]) -> Report:
+    """What a database of views holds."""
+    facts = {"database": str(database), "relations": list(relations)}
+    return Report(facts, lambda: shown.holdings(facts))
+
+
+def _prepared(sources: SessionSources, warehouse: Warehouse, session: int) -> _Session:
+    raw = stages.ingest_session(warehouse, sources.open(session))
+    books = stages.build_session_books(warehouse, session)
+    tensors = stages.build_session_tensors(warehouse, session)
+    suitable = stages.choose_session_markets(warehouse, session)
+    markets = read_table(suitable.path("suitable_markets.parquet"), SUITABLE_SCHEMA)
+    return _Session(raw, books, tensors, suitable, markets)
+
+
+def _published(warehouse: Warehouse, session: int) -> list[str]:
+    found = []
+    for stage in stages.SESSION_STAGES:
+        try:
+            warehouse.current(stage, str(session))
+        except NotPublished:
             continue
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {count:,}" for key, count in value.items()) or "none"
-        elif name.endswith("_ms") and isinstance(value, int) and value > 10**12:
-            value = _utc(value)
-        elif name == "duration_s":
-            value = f"{value:,.1f} (h:mm:ss {_duration(value)})"
-        elif isinstance(value, int) and not isinstance(value, bool):
-            value = f"{value:,}"
-        table.add_row(name.replace("_", " "), str(value))
-    return table
-
-
-def _markets_table(markets: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("market", "steps", "traded", "spread", "quarters", "tier", "left out")
-    for entry in markets:
-        quarters = [entry[f"q{n}"] for n in range(1, 5)]
-        spread = entry["spread_bp"]
-        table.add_row(
-            Text(entry["market"]),
-            f"{entry['steps']:,}",
-            f"{entry['traded_centi'] / 100:,.0f}",
-            "" if spread is None else f"{spread / 100:g} c",
-            _sparkline(quarters),
-            entry["tier"] or "",
-            entry["reason"] or "",
-        )
-    return table
-
-
-def _view_parts(facts: Mapping[str, Any]) -> list[RenderableType]:
-    title = Text(f"{facts['market']} in session {facts['session_id']}", style="bold")
-    segments = _table("segment", "from (UTC)", "to (UTC)", "messages", "ended by", title="Segments")
-    for entry in facts["segments"]:
-        segments.add_row(
-            str(entry["segment"]),
-            _utc(entry["start_ms"]),
-            _utc(entry["end_ms"]),
-            f"{entry['messages']:,}",
-            entry["ended_by"],
-        )
-    ladder = _table("bid size", "YES price", "ask size", title="Last book, best levels")
-    for column in ladder.columns:
-        column.justify = "right"
-    asks = [
-        (10_000 - level["price_bp"], level["size_centi"]) for level in facts["ladder"]["no_bids"]
-    ]
-    for price, size in reversed(asks[:LADDER_LEVELS]):
-        ladder.add_row("", _price(price), f"{size / 100:,.2f}")
-    for level in facts["ladder"]["yes_bids"][:LADDER_LEVELS]:
-        ladder.add_row(f"{level['size_centi'] / 100:,.2f}", _price(level["price_bp"]), "")
-    path = facts["mid_path_bp"]
-    low, high = (min(path), max(path)) if path else (0.0, 0.0)
-    line = Text(f"mid {_price(low)} to {_price(high)}  {_sparkline(path)}")
-    return [title, segments, ladder, line]
-
-
-def _sparkline(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    low, high = min(values), max(values)
-    span = (high - low) or 1
-    return "".join(_BARS[int((value - low) / span * (len(_BARS) - 1))] for value in values)
-
-
-def _price(price_bp: float) -> str:
-    return f"{price_bp / 100:.2f} c".replace(".00 c", " c")
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
-
-
-def _utc(time_ms: int | None) -> str:
-    if time_ms is None:
-        return ""
-    return datetime.fromtimestamp(time_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
+        found.append(stage)
+    return found

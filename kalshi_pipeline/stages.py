@@ -31,6 +31,7 @@ from kalshi_pipeline.recordings.folder import session_info
 from kalshi_pipeline.recordings.ingest import INGEST_VERSION, QUARANTINE_SCHEMA
 from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA, MESSAGES_VERSION
 from kalshi_pipeline.recordings.sources import Session, reading_settings, write_messages
+from kalshi_pipeline.session_quality import QUALITY_VERSION, declared_true
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse, canonical_json
 from kalshi_pipeline.storage.tables import read_table
 from kalshi_pipeline.suitability import (
@@ -48,7 +49,7 @@ SESSION_STAGES = (RAW, BOOKS, TENSORS, SUITABLE)
 # its output changes for equal input (a test holds the outputs of a fixed session against them)
 CODE_VERSIONS = {
     RAW: f"{INGEST_VERSION}.{MESSAGES_VERSION}",
-    BOOKS: f"{BOOKS_VERSION}.{BOOKS_KERNEL_VERSION}.{TRADED_VERSION}",
+    BOOKS: f"{BOOKS_VERSION}.{BOOKS_KERNEL_VERSION}.{TRADED_VERSION}.{QUALITY_VERSION}",
     TENSORS: f"{FEATURES_VERSION}.{FEATURE_TABLE_VERSION}",
     SUITABLE: SUITABILITY_VERSION,
 }
@@ -99,6 +100,7 @@ def build_session_books(
             "raw_rows": counted["deltas"] + counted["snapshots"] + counted["rejected"],
             **traded,
         }
+        quality["declared_true"] = declared_true(info.declared, quality)
         (staging.folder / "session_quality.json").write_text(canonical_json(quality))
         staging.summary.update(quality)
     return staging.generation

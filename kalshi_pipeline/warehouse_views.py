@@ -183,7 +183,7 @@ def _sessions(outputs: Iterable[_Output]) -> pa.Table:
 
 def _losses(outputs: Iterable[_Output]) -> pa.Table:
     return _rows(
-        {"session": output.session, "reason": reason, "raw_rows": rows}
+        {"session": output.session, "reason": reason, "not_applied": rows}
         for output, generation in _sound(outputs)
         if output.asset == stages.BOOKS
         for reason, rows in {

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kalshi_pipeline.session_quality import IDLE_MS
+from kalshi_pipeline.session_quality import IDLE_MS, declared_true
 from tests.oracle.book import NO, YES
 from tests.oracle.replay import Frame
 from tests.random_sessions import Lines, books_of, wire_line
@@ -117,6 +117,24 @@ def test_markets_are_those_that_were_seen():
     quality = Feed(market_tickers=[A, B, "KXC-26"]).snapshot().delta().snapshot(market=B).quality
     assert (quality["markets_subscribed"], quality["markets"]) == (3, 2)
     assert (quality["markets_with_updates"], quality["markets_declared"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("declared", "share"),
+    [(8, 1.0), (16, 0.5), (4, 0.5), (0, 0.0), (None, None), ("8", None), (True, None), (-8, None)],
+)
+def test_a_declared_counter_is_as_true_as_the_smaller_number_is_of_the_larger(declared, share):
+    figures = {"snapshots": 0, "deltas": 8}
+    found = declared_true({"declared_counters": {"deltas": declared, "snapshots": 0}}, figures)
+    assert found == {"deltas": share, "snapshots": 1.0, "messages": None}
+
+
+def test_a_session_that_declares_no_counter_has_none_to_be_true():
+    figures = {"snapshots": 1, "deltas": 8}
+    nothing = {"snapshots": None, "deltas": None, "messages": None}
+    assert (
+        declared_true({}, figures) == declared_true({"declared_counters": None}, figures) == nothing
+    )
 
 
 def test_the_figures_are_plain_json():

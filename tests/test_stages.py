@@ -28,7 +28,7 @@ from kalshi_pipeline.trading.universe import Exclusion
 PYARROW = "26.0.1"
 GOLDEN = {
     RAW: ("3.2", "80f552c939aac990"),
-    BOOKS: ("3.2.1", "b1bec7677a055244"),
+    BOOKS: ("3.2.1.1", "6bfda7fc8543dce6"),
     TENSORS: ("3.1", "3a462a2512aac7e2"),
     SUITABLE: ("3", "21699144a0a2f0cf"),
 }

@@ -21,7 +21,8 @@ DEFAULT_PLAN = "training_plan"
 
 _PHASE = re.compile(r"phase_[1-9]", re.ASCII)
 _REQUIRED = ("title", "phase", "evaluate")
-_OPTIONAL = ("seed", "min_episode_steps", "steps", "trading", "ppo", "evaluation")
+_BELIEVED = ("session", "quality_score", "data_points", "suitable_markets", "priority")
+_OPTIONAL = ("believed", "seed", "min_episode_steps", "steps", "trading", "ppo", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Plan:
     Args:
         roles: session -> what its evaluation is for, in the order of the report.
         min_episode_steps: shortest segment that becomes an episode.
+        believed: session -> what its author took for true of it, to be held against the measured.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Plan:
     trading: TradingConfig
     ppo: PPOConfig
     evaluation: EvaluationConfig
+    believed: Mapping[int, Mapping[str, Any]]
 
     @property
     def sessions(self) -> tuple[int, ...]:
@@ -122,6 +125,8 @@ def _parse(name: str, content: Mapping[str, Any]) -> Plan:
         _check_keys(entry, ("name", "sessions", "timesteps"), ("parent",), "a phase")
     for entry in content["evaluate"]:
         _check_keys(entry, ("session", "role"), (), "an evaluation")
+    for entry in content.get("believed", ()):
+        _check_keys(entry, _BELIEVED, (), "a belief")
     phases = tuple(
         Phase(
             str(entry["name"]),
@@ -146,6 +151,7 @@ def _parse(name: str, content: Mapping[str, Any]) -> Plan:
         trading=_settings(TradingConfig(), content.get("trading", {})),
         ppo=_settings(PPOConfig(), content.get("ppo", {})),
         evaluation=_settings(EvaluationConfig(), content.get("evaluation", {})),
+        believed={session_id(entry["session"]): entry for entry in content.get("believed", ())},
     )
 
 

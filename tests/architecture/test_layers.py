@@ -39,7 +39,11 @@ MAY_IMPORT = {
     "warehouse_views": DATA | {"storage", "stages", "plan_stages"},
     "rules": BASE | {"storage"},
     "expectations": DATA | {"storage", "stages"},
-    "sessions_report": DATA | {"storage", "stages"},
+    "session_roles": set(),
+    "terminal": set(),
+    "sessions_shown": {"terminal", "plans", "stages"},
+    "sessions_report": DATA
+    | {"storage", "stages", "plans", "session_roles", "sessions_shown", "book_schemas"},
     "resources": BASE | {"recordings", "storage"},
 }
 HEAVY = {
