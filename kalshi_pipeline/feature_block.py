@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import lane_kernel, lane_part
+from kalshi_pipeline.compiled import lane_part
 from kalshi_pipeline.elementary import log32, quarters
 from kalshi_pipeline.feature_table import (
     CHANGE_GAINS,
@@ -117,7 +117,7 @@ class BookColumns(NamedTuple):
     sell_value_micro: NDArray[np.int64]
 
 
-@lane_kernel
+@lane_part
 def emit(
     book: BookColumns,
     rows: NDArray[np.int64],

@@ -130,73 +130,81 @@ def segments_features(
     is_step: NDArray[np.bool_],
     tick_up_bp: NDArray[np.int32],
     cost_size_centi: int,
+    continued: bool,
     room: Room,
     out: NDArray[np.float32],
 ) -> None:
     """Features of the steps of many segments.
 
     Args:
-        book: book columns, `[R]` each.
+        book: book columns, `[R]` each. A segment begins with an update; a trade repeats the book
+            before it.
         segments: which rows, and where their steps go.
         is_step: `[R]` rows after which the agent acts.
         tick_up_bp: `[G, 10001]` tick tables.
         cost_size_centi: k of the marginal costs.
+        continued: whether the first segment goes on where the last one stopped that used `room`.
         room: to work in.
         out: `[T, 35]`.
     """
     for s in range(len(segments.first_row)):
-        room.state[:] = 0.0
-        first, end = segments.first_row[s], segments.end_row[s]
-        steps = out[segments.first_step[s] :]
-        ticks, close_ms = tick_up_bp[segments.ticks[s]], segments.close_ms[s]
-        _segment(book, first, end, is_step, ticks, close_ms, cost_size_centi, room, steps)
+        if s > 0 or not continued:
+            room.state[:] = 0.0
+        row, end, step = segments.first_row[s], segments.end_row[s], segments.first_step[s]
+        gathered = 0
+        while row < end:
+            count = min(ROWS, end - row)
+            gathered = _advance(book, row, count, is_step[row : row + count], room, gathered)
+            row += count
+            if gathered > STEPS - ROWS or (row == end and gathered > 0):
+                emit(
+                    book, room.rows, gathered, tick_up_bp[segments.ticks[s]], segments.close_ms[s],
+                    cost_size_centi, room.exact, room.real, out[step:],
+                )  # fmt: skip
+                step += gathered
+                gathered = 0
 
 
-@lane_part
-def _segment(
+@lane_kernel
+def take_row(book: BookColumns, row: int, any_step: NDArray[np.bool_], room: Room) -> None:
+    """Take in one more row of the segment; its features can then be written.
+
+    Args:
+        book: book columns.
+        row: which row.
+        any_step: `[1]`, whatever it says.
+        room: of the segment; zeros before its first row.
+    """
+    _advance(book, row, 1, any_step, room, 0)
+
+
+@lane_kernel
+def write_row(
     book: BookColumns,
-    first: int,
-    end: int,
-    is_step: NDArray[np.bool_],
+    row: int,
     tick_up_bp: NDArray[np.int32],
     close_ms: int,
     cost_size_centi: int,
     room: Room,
     out: NDArray[np.float32],
-) -> int:
-    """Take rows of one segment and write the features of those that are steps.
+) -> None:
+    """Write the features as of the row taken in last.
 
     Args:
-        book: book columns. A segment begins with an update; a trade repeats the book before it.
-        first: first row.
-        end: end row, exclusive.
-        is_step: `[R]` rows after which the agent acts.
+        book: book columns.
+        row: that row.
         tick_up_bp: `[10001]` tick table of the market's grid.
         close_ms: known closing time; -1 = unknown.
         cost_size_centi: k of the marginal costs.
-        room: what is remembered of the segment's rows before.
-        out: `[T, 35]`, filled from its first row on.
-
-    Returns:
-        How many steps were written.
+        room: of the segment.
+        out: `[1, 35]`.
     """
-    row, gathered, written = first, 0, 0
-    while row < end:
-        count = min(ROWS, end - row)
-        gathered = advance(book, row, count, is_step[row : row + count], room, gathered)
-        row += count
-        if gathered > STEPS - ROWS or (row == end and gathered > 0):
-            emit(
-                book, room.rows, gathered, tick_up_bp, close_ms, cost_size_centi, room.exact,
-                room.real, out[written:],
-            )  # fmt: skip
-            written += gathered
-            gathered = 0
-    return written
+    room.rows[0] = row
+    emit(book, room.rows, 1, tick_up_bp, close_ms, cost_size_centi, room.exact, room.real, out)
 
 
-@lane_kernel
-def advance(
+@lane_part
+def _advance(
     book: BookColumns,
     first: int,
     count: int,

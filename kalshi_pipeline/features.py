@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 
 from kalshi_pipeline.books import Market
 from kalshi_pipeline.config import BP_PER_DOLLAR, StepConfig
-from kalshi_pipeline.feature_block import BookColumns, emit
+from kalshi_pipeline.feature_block import BookColumns
 from kalshi_pipeline.feature_kernel import (
-    ROWS,
     Room,
     SegmentRows,
-    advance,
     mark_steps,
     room,
     segments_features,
+    take_row,
+    write_row,
 )
 from kalshi_pipeline.feature_table import TENSOR_WIDTH
 
@@ -81,20 +81,30 @@ def tensor_of_segments(
     cost_size_centi: int,
     is_step: NDArray[np.bool_],
     out: NDArray[np.float32],
-) -> None:
-    """Features of the steps of whole segments, in one call.
+    continued: Room | None = None,
+) -> Room:
+    """Features of the steps of many segments, in one call.
 
     Args:
         book: columns of `book_columns`.
-        segments: which rows, where their steps go, which tick table and closing time; built with
+        segments: which rows, where their steps go, which tick table and closing time; see
             `segment_rows`.
         tick_up_bp: `[G, 10001]` tick tables.
         cost_size_centi: k of the marginal costs.
         is_step: `[R]` of `steps_of_segments`.
         out: `[T, 35]` C-contiguous; the steps of segment s are written from `first_step[s]` on.
+        continued: what the call before returned, if the first of these segments is the rest of the
+            last one there.
+
+    Returns:
+        What is remembered of the last segment.
     """
     lent = SegmentRows(*map(_lent, segments))
-    segments_features(book, lent, is_step, _lent(tick_up_bp), cost_size_centi, room(), out)
+    memory = continued or room()
+    segments_features(
+        book, lent, is_step, _lent(tick_up_bp), cost_size_centi, continued is not None, memory, out
+    )
+    return memory
 
 
 def segment_rows(
@@ -182,19 +192,21 @@ class FeatureStream:
     def __init__(
         self, tick_up_bp: NDArray[np.int32], close_ms: int | None, cost_size_centi: int
     ) -> None:
-        self._room: Room = room()
-        self._of_market = (_lent(tick_up_bp), -1 if close_ms is None else close_ms)
+        self._room = room()
+        self._tick_up_bp = _lent(tick_up_bp)
+        self._close_ms = -1 if close_ms is None else close_ms
         self._cost_size_centi = cost_size_centi
 
     def advance(self, book: BookColumns, row: int) -> None:
         """Take in one row of a book table."""
-        advance(book, row, 1, _ONE_STEP, self._room, 0)
+        take_row(book, row, _ANY, self._room)
 
     def features(self, book: BookColumns, row: int) -> NDArray[np.float32]:
         """`[35]` the features as of the row taken in last."""
-        self._room.rows[0] = row
         out = np.empty((1, TENSOR_WIDTH), dtype=np.float32)
-        self._emit(book, 1, out)
+        write_row(
+            book, row, self._tick_up_bp, self._close_ms, self._cost_size_centi, self._room, out
+        )
         features: NDArray[np.float32] = out[0]
         return features
 
@@ -210,25 +222,13 @@ class FeatureStream:
             is_step: `[R]` rows after which the agent acts.
         """
         out = np.empty((int(is_step[first:end].sum()), TENSOR_WIDTH), dtype=np.float32)
-        written = 0
-        for start in range(first, end, ROWS):
-            marks = is_step[start : min(start + ROWS, end)]
-            found = advance(book, start, len(marks), marks, self._room, 0)
-            if found:
-                self._emit(book, found, out[written:])
-                written += found
+        rest = SegmentRows(*(np.array([value]) for value in (first, end, 0, 0, self._close_ms)))
+        ticks, k = self._tick_up_bp[None], self._cost_size_centi
+        tensor_of_segments(book, rest, ticks, k, is_step, out, continued=self._room)
         return out
 
-    def _emit(self, book: BookColumns, count: int, out: NDArray[np.float32]) -> None:
-        ticks, close_ms = self._of_market
-        scratch = self._room
-        emit(
-            book, scratch.rows, count, ticks, close_ms, self._cost_size_centi, scratch.exact,
-            scratch.real, out,
-        )  # fmt: skip
 
-
-_ONE_STEP = np.ones(1, dtype=np.bool_)
+_ANY = np.zeros(1, dtype=np.bool_)
 
 
 def _lent(values: NDArray[Any]) -> NDArray[Any]:
