@@ -1,9 +1,15 @@
-"""Writes the pages of the documentation that are made from code: `make docs`."""
+"""Writes the pages of the documentation that are made from code: `make docs`.
+
+`python -m docs.generate RECORDINGS` also writes those made from real recordings.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from docs import feature_report
 from kalshi_pipeline import feature_table
 
 FOLDER = Path(__file__).parent
@@ -30,8 +36,23 @@ def features_page() -> str:
     )
 
 
+def feature_report_page(recordings: Path) -> str:
+    """`FEATURE_REPORT.md`: variance and redundancy of the features on recorded sessions."""
+    return feature_report.page(feature_report.recorded_steps(recordings))
+
+
 PAGES = {"FEATURES.md": features_page}
+RECORDED_PAGES = {"FEATURE_REPORT.md": feature_report_page}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write the pages; those made from recordings if their folder is given."""
+    made = {name: page() for name, page in PAGES.items()}
+    for folder in arguments:
+        made |= {name: page(Path(folder)) for name, page in RECORDED_PAGES.items()}
+    for name, text in made.items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
 
 if __name__ == "__main__":
-    for name, page in PAGES.items():
-        (FOLDER / name).write_text(page(), encoding="utf-8")
+    main(sys.argv[1:])

@@ -1,8 +1,13 @@
-"""How kernels that allocate nothing are compiled, and how they copy bytes."""
+"""How kernels that allocate nothing are compiled, kept and kept no longer; how they copy bytes."""
 
 from __future__ import annotations
 
+import hashlib
+import re
+import sys
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -41,19 +46,13 @@ def lane_part(function: Function) -> Function:
     )
 
 
-def _compiled(function: Function, **options: object) -> Function:
-    borrowing: Any = {"cache": True, "nogil": True, "_nrt": False, **options}
-    return cast(Function, njit(**borrowing)(function))
-
-
 def part(function: Function) -> Function:
     """Compile a piece of a kernel into every place that calls it.
 
     Each array of an argument is handed over as seven numbers; a call in the middle of a hot loop
     costs more than what a small piece does.
     """
-    inlined: Any = {"cache": True, "_nrt": False, "forceinline": True}
-    return cast(Function, njit(**inlined)(function))
+    return _compiled(function, forceinline=True)
 
 
 def _generate_copy(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -95,3 +94,32 @@ def copy_bytes(
 
 if not getattr(config, "DISABLE_JIT"):  # noqa: B009 - unknown to the type checker
     copy_bytes = cast(Any, intrinsic(_type_copy))
+
+
+def _compiled(function: Function, **options: object) -> Function:
+    settings: Any = {"cache": True, "nogil": True, "_nrt": False, **options}
+    compiled: Any = njit(**settings)(function)
+    kept = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if kept is not None:
+        # Numba keeps a compiled function until its own file changes, though constants and parts of
+        # other files are compiled into it
+        kept._source_stamp = (kept._source_stamp, sources_stamp(function.__module__))
+    return cast(Function, compiled)
+
+
+@cache
+def sources_stamp(module: str) -> str:
+    """Digest of a loaded module and of all it imports from its own package."""
+    found: dict[str, str] = {}
+    waiting = [module]
+    imported = re.compile(
+        rf"^from ({re.escape(module.partition('.')[0])}\.[\w.]+) import", re.MULTILINE
+    )
+    while waiting:
+        name = waiting.pop()
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if name not in found and path is not None:
+            text = Path(path).read_text(encoding="utf-8")
+            found[name] = hashlib.sha256(text.encode()).hexdigest()
+            waiting += imported.findall(text)
+    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()

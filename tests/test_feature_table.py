@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from docs.generate import PAGES
+from docs import feature_report
+from docs.generate import PAGES, RECORDED_PAGES
 from kalshi_pipeline.feature_table import (
     COLUMN,
     FEATURES,
@@ -21,6 +21,7 @@ from kalshi_pipeline.feature_table import (
 )
 from tests.sessions import replayed
 
+HEADS = ("102", "112", "131")  # whose first lines have one-sided books among them
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -69,25 +70,40 @@ def test_the_pages_made_from_code_are_up_to_date(page):
 # --- on real data
 
 
-def assert_every_column_says_something(features: np.ndarray) -> None:
-    spread = np.ptp(features, axis=0)
-    constant = [TENSOR_FEATURES[column].name for column in np.flatnonzero(spread == 0)]
-    assert not constant
-    equal = [
-        (TENSOR_FEATURES[i].name, TENSOR_FEATURES[j].name)
-        for i, j in combinations(range(TENSOR_WIDTH), 2)
-        if np.array_equal(features[:, i], features[:, j])
-    ]
-    assert not equal
+def test_the_report_has_a_row_for_each_feature_of_the_tensor():
+    written = (DOCS / "FEATURE_REPORT.md").read_text(encoding="utf-8")
+    rows = [line for line in written.splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == [feature.name for feature in TENSOR_FEATURES]
+    correlations = [float(row.split("|")[-3]) for row in rows]
+    assert max(map(abs, correlations)) <= feature_report.SAME
 
 
-@pytest.mark.parametrize("head", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_no_column_is_constant_or_twice_there_on_real_data(recordings, head):
-    sessions = [replayed(recordings / number, head=head) for number in ("102", "112")]
-    assert_every_column_says_something(
-        np.concatenate([session.tensors.features for session in sessions])
-    )
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RECORDED_PAGES)
+def test_the_pages_made_from_recordings_are_up_to_date(page, recordings):
+    written = (DOCS / page).read_text(encoding="utf-8")
+    assert written == RECORDED_PAGES[page](recordings), "run `python -m docs.generate RECORDINGS`"
+
+
+def test_no_column_is_constant_or_twice_there_on_real_data(recordings):
+    sessions = [replayed(recordings / number, head=True) for number in HEADS]
+    steps = np.concatenate([session.tensors.features for session in sessions])
+    assert len(feature_report.columns(steps)) == TENSOR_WIDTH
 
 
 def test_no_column_is_constant_or_twice_there_on_generated_data(generated):
-    assert_every_column_says_something(replayed(generated / "901").tensors.features)
+    feature_report.columns(replayed(generated / "901").tensors.features)
+
+
+def test_a_constant_column_is_found(generated):
+    features = replayed(generated / "901").tensors.features.copy()
+    features[:, COLUMN["spread"]] = 0.25
+    with pytest.raises(ValueError, match="constant features: spread"):
+        feature_report.columns(features)
+
+
+def test_a_column_that_repeats_another_on_another_scale_is_found(generated):
+    features = replayed(generated / "901").tensors.features.copy()
+    features[:, COLUMN["gap_bid"]] = 1 - features[:, COLUMN["gap_ask"]] / 2
+    with pytest.raises(ValueError, match="gap_bid and gap_ask say the same"):
+        feature_report.columns(features)

@@ -168,7 +168,7 @@ def _temporal(history: Sequence[Moment], close_ms: int | None) -> list[float]:
     mids = [(moment.time_ms, moment.mid) for moment in updates if moment.is_two_sided]
     return [
         _log(since, 86_400),
-        *(_log(rate, 100) for rate in rates),
+        *(_log(rate, 1_000) for rate in rates),
         *(
             _clipped(gain * (mids[-1][1] - _average(mids, weight, tau))) if mids else 0.0
             for gain, tau in ((10, 10), (4, 60), (2, 600))
