@@ -29,7 +29,7 @@ PYARROW = "26.0.1"
 GOLDEN = {
     RAW: ("3.2", "80f552c939aac990"),
     BOOKS: ("3.2.1.1", "6bfda7fc8543dce6"),
-    TENSORS: ("3.1", "3a462a2512aac7e2"),
+    TENSORS: ("3.2", "0b1fb6a01c28a285"),
     SUITABLE: ("3", "21699144a0a2f0cf"),
 }
 

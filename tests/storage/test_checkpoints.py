@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kalshi_pipeline.errors import CorruptCheckpoint, IncompatibleCheckpoint
-from kalshi_pipeline.feature_table import OBSERVATION_WIDTH
+from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION, OBSERVATION_WIDTH
 from kalshi_pipeline.storage import checkpoints
 from kalshi_pipeline.storage.checkpoints import (
     ACTION_COUNT,
@@ -157,7 +157,8 @@ def test_weights_of_another_precision_are_refused(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "theirs", "ours"), [("feature_table_version", "0", "1"), ("format_version", 99, 1)]
+    ("name", "theirs", "ours"),
+    [("feature_table_version", "0", FEATURE_TABLE_VERSION), ("format_version", 99, 1)],
 )
 def test_another_version_is_incompatible_and_both_are_named(
     saved: Path, name: str, theirs: object, ours: object
