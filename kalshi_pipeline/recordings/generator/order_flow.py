@@ -308,14 +308,17 @@ def event_times(
         share = low + (high - low) * rng.random(int(first.sum()))
         begins = begin_ms + life_ms * _quantile(share, pattern)
         median_ms = min(clock.gap_median_ms, 0.1 * (to_ms - from_ms) / count)
-        gaps = np.exp(rng.normal(math.log(max(median_ms, 1e-3)), clock.gap_sigma, count))
-        gaps[first] = 0.0
-        since_first = np.cumsum(gaps)
-        burst = np.cumsum(first) - 1
-        times = begins[burst] + since_first - since_first[first][burst]
-        times = np.where(times >= to_ms, 2 * to_ms - 1 - times, times)
+        times = rng.normal(math.log(max(median_ms, 1e-3)), clock.gap_sigma, count)
+        np.exp(times, out=times)
+        times[first] = 0.0
+        np.cumsum(times, out=times)
+        starts = np.flatnonzero(first)
+        times += np.repeat(begins - times[starts], np.diff(np.append(starts, count)))
+        late = times >= to_ms
+        times[late] = 2 * to_ms - 1 - times[late]
         times.sort()
-    return np.clip(times, from_ms, to_ms - 1).astype(np.int64)
+    np.clip(times, from_ms, to_ms - 1, out=times)
+    return times.astype(np.int64)
 
 
 def share_before(pattern: Pattern, time: float) -> float:

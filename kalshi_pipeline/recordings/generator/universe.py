@@ -24,6 +24,7 @@ from statistics import NormalDist
 from zlib import crc32
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from kalshi_pipeline.recordings.generator.styles import INTRADAY, Intraday
@@ -96,6 +97,25 @@ class Event:
     short_dated: bool
     markets: tuple[Market, ...]
     intraday: Intraday | None = None
+
+
+@njit(cache=True)
+def _points(
+    path: NDArray[np.float64],
+    first: int,
+    start_ms: int,
+    step_ms: float,
+    close_ms: int,
+    time_ms: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    driver, remaining = np.empty(len(time_ms)), np.empty(len(time_ms))
+    life_ms = close_ms - start_ms
+    for i in range(len(time_ms)):
+        point = int(np.floor((time_ms[i] - start_ms) / step_ms))
+        point = min(max(point, first), first + len(path) - 1)
+        driver[i] = path[point - first]
+        remaining[i] = 1.0 - point * step_ms / life_ms
+    return driver, remaining
 
 
 @lru_cache(maxsize=8)
@@ -179,10 +199,7 @@ class Driver:
 
     def at(self, time_ms: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """W and 1 - u, both `[n]`, as known at the times `[n]`."""
-        point = np.floor((time_ms - self.start_ms) / self.step_ms).astype(np.int64)
-        point = np.clip(point, self.first, self.first + len(self.path) - 1)
-        elapsed_ms = point * self.step_ms
-        return self.path[point - self.first], 1.0 - elapsed_ms / (self.close_ms - self.start_ms)
+        return _points(self.path, self.first, self.start_ms, self.step_ms, self.close_ms, time_ms)
 
     @property
     def settled(self) -> bool:
