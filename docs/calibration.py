@@ -26,6 +26,7 @@ from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.market.replay_tables import RowKind
 from kalshi_pipeline.recordings.folder import open_folder
 from kalshi_pipeline.recordings.generator import EXTRA_PROFILES, PROFILES, write_session
+from kalshi_pipeline.recordings.generator.faults import RECOVER_AFTER
 from kalshi_pipeline.recordings.ingest import ingest
 
 Figures = dict[str, float]
@@ -313,12 +314,39 @@ def generated(session: int, scratch: Path) -> Session:
     return Session.of(write_session(ALL_PROFILES[session], scratch))
 
 
-HEAD = """# Generated sessions beside recorded ones
+HEAD = f"""# Generated sessions beside recorded ones
 
 Made by `python -m docs.calibration RECORDINGS`; do not edit. The parameters are in
-`kalshi_pipeline/recordings/generator/styles.py`. Both columns went through the project's own ingest
-and books. *Held to* is what `tests/recordings/test_calibration.py` insists on where the recordings
-are present; a figure without it is shown, not promised.
+`kalshi_pipeline/recordings/generator/styles.py`. Both columns went through the project's own
+ingest and books. *Held to* is what `tests/recordings/test_calibration.py` insists on where the
+recordings are present; a figure without it is shown, not promised.
+
+## The sessions
+
+| ids | what |
+|---|---|
+| 5 to 71 | the training plan's, with their true durations, markets and numbers of changes |
+| 901 to 903 | the quick plan's |
+| 9001, 9010, 9050 | 1, 10, 50 million changes of 1,000 markets; 278 bytes each, not packed |
+| 9044 | 44 days and a half: what the plan took session 32 for |
+| 9099 | every fault there is, in a small session |
+| 9101, 9111 | quarter-hour markets after KXBTC15M and KXGOLD15M |
+
+Those from 9001 on are made when asked for by number (`kalshi sessions analyze 9111`) and not
+listed otherwise. The same profile gives the same bytes; everything after the folder is the same
+code as for real data. A session is made in pieces of about a million and a half changes, every
+market carrying its book from piece to piece, so that memory does not grow with the session.
+
+## Faults
+
+A profile's `faults` (`recordings/generator/faults.py`) says how often each thing goes wrong:
+lost frames, duplicates, conflicts, late frames, reconnects, foreign markets, prices off the
+tick, sizes below zero, books that cross for long or briefly, steps of the clock, garbled and
+cut lines, CR LF, a byte order mark. `faults.json` in the folder lists each with its line,
+market, connection and seq, and what must come of it: gaps, lost messages, quarantined rows by
+reason, crossed states, clock steps. The pipeline's figures equal it exactly
+(`tests/recordings/test_faults.py`). The collector of such a session asks for the books again
+{RECOVER_AFTER} changes after each damage.
 """
 INTRADAY_TEXT = """
 A quarter-hour market's figures are taken over its changes; the median over the markets of a group

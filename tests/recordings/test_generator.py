@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from kalshi_pipeline.market.prices import declared_grid
+from kalshi_pipeline.recordings.folder import open_folder
 from kalshi_pipeline.recordings.generator import (
+    EXTRA_PROFILES,
     PROFILES,
     QUICK_PROFILES,
     SessionProfile,
@@ -69,6 +71,10 @@ def simulate(profile: SessionProfile) -> list[tuple[Contract, Flow]]:
 
 
 SMALL = replace(PROFILES[71], session_id=904, markets=40, active_markets=35, deltas=1_500)
+QUARTERS = replace(
+    EXTRA_PROFILES[9111], session_id=905, duration_ms=18 * 60_000, markets=2, active_markets=2,
+    deltas=5_000,
+)  # fmt: skip
 
 
 def frames_of(folder: Path) -> list[dict]:
@@ -115,7 +121,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(
-    scope="module", params=[*QUICK_PROFILES.values(), SMALL], ids=lambda p: p.session_id
+    scope="module", params=[*QUICK_PROFILES.values(), SMALL, QUARTERS], ids=lambda p: p.session_id
 )
 def session(request: pytest.FixtureRequest, root: Path) -> tuple[SessionProfile, Path]:
     return request.param, write_session(request.param, root)
@@ -169,7 +175,8 @@ def test_counts_are_those_of_the_profile(session: tuple[SessionProfile, Path]) -
     assert len(changed) == profile.active_markets
     assert len(markets_of(folder)) == len(info["market_tickers"]) == profile.markets
     assert kinds["subscribed"] == 3 * profile.connections
-    assert kinds["ok"] == profile.connections
+    # half of the first markets are added to the subscription, and each that opens later is
+    assert kinds["ok"] == (profile.markets - 1 if profile.intraday else profile.connections)
 
 
 def test_every_seq_is_used_once_and_none_is_missing(session: tuple[SessionProfile, Path]) -> None:
@@ -282,6 +289,55 @@ def test_both_wires_carry_the_same_session(tmp_path: Path) -> None:
     assert (legacy / "markets.json").read_bytes() == (current / "markets.json").read_bytes()
 
 
+@pytest.mark.parametrize("profile", [SMALL, QUICK_PROFILES[901]], ids=lambda p: p.session_id)
+def test_a_session_made_in_many_pieces_is_as_exact(
+    profile: SessionProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "kalshi_pipeline.recordings.generator.session_flow.PIECE_DELTAS", profile.deltas // 15
+    )
+    assert len(list(Session(profile).pieces())) >= 15
+    session = profile, write_session(profile, tmp_path)
+    test_counts_are_those_of_the_profile(session)
+    test_every_seq_is_used_once_and_none_is_missing(session)
+    test_receive_times_rise_and_stay_inside_the_session(session)
+    test_replay_is_never_negative_never_crossed_and_on_tick(session)
+    test_a_trade_takes_its_size_from_the_touch_it_hits(session)
+    test_a_market_ends_with_an_empty_book_and_then_its_result(session)
+
+
+def test_a_market_that_opens_during_the_session_is_added_with_its_book(root: Path) -> None:
+    folder = write_session(QUARTERS, root)
+    lines = [line["event"] for line in frames_of(folder)]
+    ticker = json.loads((folder / "session.json").read_text())["market_tickers"][1]
+    first = next(i for i, event in enumerate(lines) if ticker in json.dumps(event))
+    assert lines[first]["type"] == "ok"
+    assert lines[first + 1]["type"] == "orderbook_snapshot"
+    assert lines[first + 1]["msg"]["market_ticker"] == ticker
+    assert lines[first + 1]["seq"] == lines[first]["seq"] + 1
+    assert levels(lines[first + 1]["msg"], "yes")
+
+
+def test_compression_changes_no_line(tmp_path: Path) -> None:
+    texts = []
+    for kind in ("gz", "zst", "none"):
+        folder = write_session(replace(SMALL, compression=kind), tmp_path / kind)
+        texts.append([line.text for line in open_folder(folder).lines()])
+    assert texts[0] == texts[1] == texts[2]
+
+
+@pytest.mark.parametrize("number", [9044, 9050])
+def test_sessions_of_any_size_begin_like_small_ones(number: int) -> None:
+    """The first piece of a long session: bounded, in order, of a thousand markets."""
+    profile = EXTRA_PROFILES[number]
+    session = Session(profile)
+    piece = next(session.pieces())
+    assert len(session.contracts) == len(piece.books) == profile.markets == 1_000
+    assert sum(contract.deltas for contract in session.contracts) == profile.deltas
+    assert len(piece.time_ms) < 3_000_000
+    assert np.all(np.diff(piece.time_ms) >= 0)
+
+
 def test_the_legacy_wire_refuses_what_it_cannot_say() -> None:
     with pytest.raises(ValueError, match="whole cents"):
         replace(QUICK_PROFILES[901], wire="legacy")
@@ -325,7 +381,7 @@ def test_the_next_collection_has_forty_usable_events_that_no_other_session_has()
     for profile in PROFILES.values():
         if profile.session_id != 71:
             light = replace(profile, deltas=profile.markets, active_markets=1)
-            seen |= {contract.event.ticker for contract, _ in simulate(light)}
+            seen |= {contract.event.ticker for contract in Session(light).contracts}
     profile = PROFILES[71]
     flows = flow_of(profile).values()
     unseen = {contract.event.ticker for contract, _ in flows} - seen
@@ -338,7 +394,7 @@ def test_the_next_collection_has_forty_usable_events_that_no_other_session_has()
 
 
 def test_the_quick_test_session_has_settling_events_of_its_own() -> None:
-    seen = {c.event.ticker for i in (901, 902) for c, _ in simulate(QUICK_PROFILES[i])}
+    seen = {c.event.ticker for i in (901, 902) for c in Session(QUICK_PROFILES[i]).contracts}
     flows = list(simulate(QUICK_PROFILES[903]))
     assert len({contract.event.ticker for contract, _ in flows} - seen) >= 35
     assert all(contract.deltas >= 60 for contract, _ in flows)
@@ -347,7 +403,7 @@ def test_the_quick_test_session_has_settling_events_of_its_own() -> None:
 
 def test_the_busiest_market_of_session_32_has_the_recorded_share() -> None:
     counts = Counter(
-        {contract.market.ticker: contract.deltas for contract, _ in simulate(PROFILES[32])}
+        {contract.market.ticker: contract.deltas for contract in Session(PROFILES[32]).contracts}
     )
     ticker, deltas = counts.most_common(1)[0]
     assert ticker == "KXFEDCHAIRNOM-29-KW"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from kalshi_pipeline.errors import InvalidName, MissingFile, SessionNotFound
-from kalshi_pipeline.recordings.generator import PROFILES, QUICK_PROFILES
+from kalshi_pipeline.recordings.generator import EXTRA_PROFILES, PROFILES, QUICK_PROFILES
 from kalshi_pipeline.recordings.sources import SessionSources
 from tests.recordings.collector_tables import DDL, add_session
 
@@ -66,6 +66,15 @@ def test_an_unknown_session_is_told_what_there_is_and_what_could_be(tmp_path):
         assert str(session) in text
     with pytest.raises(SessionNotFound, match="KALSHI_RECORDINGS is not set"):
         SessionSources([], tmp_path / "generated").open(999_999)
+
+
+def test_extra_sessions_are_made_when_asked_for_and_not_offered(tmp_path):
+    sources = SessionSources([], tmp_path)
+    assert sources.open(9099).info.generated
+    assert (tmp_path / "9099" / "faults.json").is_file()
+    with pytest.raises(SessionNotFound) as unknown:
+        sources.open(999_999)
+    assert not any(str(session) in str(unknown.value) for session in {*EXTRA_PROFILES} - {9099})
 
 
 def test_a_session_id_is_never_a_path(tmp_path):
