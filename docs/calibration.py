@@ -378,7 +378,8 @@ def _table(
         values = (recorded[name], made[name])
         shown = (f"{v:.3g}" if abs(v) < 1000 else f"{v:,.0f}" for v in values)
         cells = ("not recorded" if text == "nan" else text for text in shown)
-        lines.append(f"| {name} | {' | '.join(cells)} | {within.get(name, '')} |")
+        bound = "" if np.isnan(recorded[name]) else within.get(name, "")
+        lines.append(f"| {name} | {' | '.join(cells)} | {bound} |")
     return "\n".join(lines) + "\n"
 
 
