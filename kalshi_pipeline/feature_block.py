@@ -34,7 +34,7 @@ from kalshi_pipeline.feature_table import (
 
 STEPS = 128
 # loops go on to a multiple of this, whatever lies there: nobody reads it
-AT_ONCE = 32
+AT_ONCE = 8
 # where the slots of doubles begin: what the rows left of each step
 _EXACT = [np.uint64(STEPS * slot) for slot in range(16)]
 RATE_10, RATE_60, RATE_600, CHANGE_10, CHANGE_60, CHANGE_600, SQUARES_60, SQUARES_600 = _EXACT[:8]
