@@ -17,6 +17,9 @@ MICRO_PER_CENT = 10_000
 MAX_SIZE_CENTI = 10**9 * CENTI_PER_CONTRACT
 # One line of a recording is never longer than this (reliability rule D20).
 MAX_LINE_BYTES = 1 << 20
+# A session beyond these is refused with its figures (reliability rules D19, P8).
+MAX_SESSION_ROWS = 200_000_000  # of its message table
+MAX_SESSION_MARKETS = 20_000
 
 
 @dataclass(frozen=True)

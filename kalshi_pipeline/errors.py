@@ -5,6 +5,7 @@ KalshiPipelineError
 │   ├── SessionNotFound       no source knows this session id
 │   ├── MissingFile           a recording folder lacks session.json or its messages
 │   ├── CorruptRecording      a file of the recording cannot be read at all
+│   ├── SessionTooLarge       more rows or markets than a session may have
 │   ├── SourceUnavailable     the database cannot be reached, or broke off for good
 │   ├── SchemaMismatch        the database lacks a table or column, or has another type there
 │   ├── SourceChanged         the session's rows changed while they were being read
@@ -70,6 +71,10 @@ class MissingFile(RecordingError):
 
 class CorruptRecording(RecordingError):
     """A file of the recording cannot be read at all."""
+
+
+class SessionTooLarge(RecordingError):
+    """More rows or markets than a session may have; memory and time grow with both."""
 
 
 class SourceUnavailable(RecordingError):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from kalshi_pipeline.config import BP_PER_DOLLAR, MAX_SIZE_CENTI
 from kalshi_pipeline.expectations.sql import Source, query
 from kalshi_pipeline.expectations.suites import Profile, between, equal, none, one_row
@@ -26,6 +29,9 @@ EXPECTATIONS = (
         "unreadable_rate", 0, MAX_UNREADABLE_RATE, "at most 1 % of the frames are unreadable (D20)"
     ),
     none("rejected", "every frame can be read", warns=True),
+)
+OF_A_COUNTER = (
+    equal("declared", "measured", "the collector counted what there is (D25)", warns=True),
 )
 
 _COUNTS = """
@@ -95,4 +101,28 @@ def profile(raw: Generation) -> list[Profile]:
         unreadable_rate=said["rejected"] / said["frames"] if said["frames"] else 0.0,
         **{name: said[name] for name in ("deltas", "snapshots", "trades")},
     )
-    return [Profile("session", {**figures, **counts}, EXPECTATIONS)]
+    return [
+        Profile("session", {**figures, **counts}, EXPECTATIONS),
+        Profile("counter", _counters(raw), OF_A_COUNTER),
+    ]
+
+
+def _counters(raw: Generation) -> dict[str, list[Any]]:
+    # what the collector counted, beside what there is; the measured values are the ones used
+    header = json.loads(raw.path("session.json").read_bytes())
+    declared, said = header.get("declared_counters"), raw.summary
+    measured = {
+        "messages": said["deltas"] + said["snapshots"],
+        "snapshots": said["snapshots"],
+        "deltas": said["deltas"],
+    }
+    known = {
+        name: count
+        for name, count in (declared.items() if isinstance(declared, dict) else ())
+        if name in measured and isinstance(count, int)
+    }
+    return {
+        "counter": list(known),
+        "declared": list(known.values()),
+        "measured": [measured[name] for name in known],
+    }

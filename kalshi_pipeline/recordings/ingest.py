@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kalshi_pipeline.recordings.folder import Recording
+from kalshi_pipeline.config import MAX_SESSION_MARKETS, MAX_SESSION_ROWS
+from kalshi_pipeline.errors import SessionTooLarge
+from kalshi_pipeline.recordings.folder import Recording, SessionInfo
 from kalshi_pipeline.recordings.frame_reader import FrameReader
 from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA, MessageKind
 
@@ -94,6 +96,26 @@ class TableWriter:
             self.write(pa.record_batch(arrays, schema=self._schema))
 
 
+def require_limits(info: SessionInfo, rows: int) -> None:
+    """Refuse a session of more rows or markets than memory and time are laid out for.
+
+    Raises:
+        SessionTooLarge: says how many there are and how many there may be.
+    """
+    counts = (
+        ("rows", rows, MAX_SESSION_ROWS),
+        ("markets", len(info.tickers), MAX_SESSION_MARKETS),
+    )
+    for what, count, most in counts:
+        if count > most:
+            raise SessionTooLarge(
+                f"the session has {count:,} {what} or more, {most:,} are the limit",
+                session=info.session,
+                rule=f"max_session_{what}",
+                value=count,
+            )
+
+
 def table_writers(folder: Path) -> tuple[TableWriter, TableWriter]:
     """The message table and the quarantine of a session, to be filled."""
     messages = TableWriter(
@@ -110,13 +132,18 @@ def ingest(recording: Recording, folder: Path) -> IngestSummary:
 
     Every line ends as rows of the one or a row of the other; a frame whose seq could be read is in
     both, so that its number is not taken for a loss.
+
+    Raises:
+        SessionTooLarge: it has more rows or markets than a session may have.
     """
+    require_limits(recording.info, 0)
     messages, quarantine = table_writers(folder)
     reader = FrameReader(recording, BATCH_ROWS, quarantine.add)
     kinds = np.zeros(len(MessageKind), np.int64)
     for batch in reader.batches():
         kinds += np.bincount(batch["kind"].to_numpy(), minlength=len(MessageKind))
         messages.write(batch)
+        require_limits(recording.info, messages.written)
     messages.close()
     quarantine.close()
     return IngestSummary(

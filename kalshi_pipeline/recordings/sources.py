@@ -18,7 +18,7 @@ from kalshi_pipeline.config import PipelineConfig
 from kalshi_pipeline.errors import MissingFile, SessionNotFound
 from kalshi_pipeline.names import session_id
 from kalshi_pipeline.recordings.folder import Recording, RecordingFolders
-from kalshi_pipeline.recordings.ingest import ingest
+from kalshi_pipeline.recordings.ingest import ingest, require_limits
 
 if TYPE_CHECKING:
     from kalshi_pipeline.recordings.postgres.sessions import DatabaseSession, DatabaseSessions
@@ -32,10 +32,17 @@ def reading_settings(session: Session) -> dict[str, Any]:
 
 
 def write_messages(session: Session, folder: Path) -> dict[str, Any]:
-    """Write a session's message table and quarantine into a folder; its figures."""
+    """Write a session's message table and quarantine into a folder; its figures.
+
+    Raises:
+        SessionTooLarge: it has more rows or markets than a session may have.
+    """
     if isinstance(session, Recording):
         return asdict(ingest(session, folder))
-    return {**asdict(session.ingest(folder)), **session.found}
+    require_limits(session.info, 0)
+    summary = session.ingest(folder)
+    require_limits(session.info, summary.rows)
+    return {**asdict(summary), **session.found}
 
 
 class SessionSources:

@@ -15,6 +15,8 @@ from kalshi_pipeline import stages
 from kalshi_pipeline.assets.checks import EXPECTATIONS, WARNINGS
 from kalshi_pipeline.assets.partitions import register
 from kalshi_pipeline.definitions import build_definitions
+from kalshi_pipeline.expectations.validated import validated
+from kalshi_pipeline.recordings.folder import open_folder
 from kalshi_pipeline.storage.publish import Warehouse
 from tests.expectations.published import change_rows, publish_session, republish
 
@@ -23,7 +25,12 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 @pytest.fixture(scope="module")
 def honest(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    return publish_session(tmp_path_factory.mktemp("checks"), generated / "901")
+    """A session published and validated."""
+    root = tmp_path_factory.mktemp("checks")
+    warehouse = publish_session(root, open_folder(generated / "901"))
+    for stage in stages.SESSION_STAGES:
+        validated(warehouse, stage, 901)
+    return warehouse
 
 
 @pytest.fixture
@@ -35,7 +42,7 @@ def materialized(generated, honest, tmp_path):
         warehouse = Warehouse(tmp_path)
         if stage:
             found = honest.current(stage, "901")
-            republish(found, warehouse, stage, spoil or (lambda _: None), **figures)
+            republish(found, warehouse, stage, spoil or (lambda _: None), 901, **figures)
         definitions = build_definitions([str(generated)], str(tmp_path))
         with dg.DagsterInstance.ephemeral() as instance:
             register(instance, ["901"])
@@ -60,9 +67,10 @@ def checks_of(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], dg.Ass
     }
 
 
-def test_an_honest_session_passes_and_shows_what_was_expected(materialized):
-    result = materialized()
+def test_an_honest_session_passes_shows_what_was_expected_and_what_only_warns(materialized):
+    result = materialized(stages.BOOKS, lost_messages=1)
     assert result.success
+    assert assets_of(result) == set(stages.SESSION_STAGES)
     checks = checks_of(result)
     assert set(checks) == {
         (stage, name) for stage in stages.SESSION_STAGES for name in (EXPECTATIONS, WARNINGS)
@@ -77,6 +85,10 @@ def test_an_honest_session_passes_and_shows_what_was_expected(materialized):
         page = unquote(check.metadata["data docs"].value)
         assert page.startswith("file://")
         assert f"/data_docs/{stage}/session=901/" in page
+    warning = checks[stages.BOOKS, WARNINGS]
+    assert not warning.passed
+    assert warning.severity is dg.AssetCheckSeverity.WARN
+    assert "no sequence number is missing (D1): lost_messages 1" in warning.description
 
 
 def spoil_book(folder: Path) -> None:
@@ -100,18 +112,10 @@ def spoil_tensor(folder: Path) -> None:
     np.save(folder / "features.npy", features)
 
 
-def spoil_markets(folder: Path) -> None:
-    def change(columns):
-        columns["steps"][0] = -1
-
-    change_rows(folder / "suitable_markets.parquet", change)
-
-
 SPOILT = {
     stages.RAW: (spoil_messages, "prices of levels, deltas and trades lie inside the dollar"),
     stages.BOOKS: (spoil_book, "no size, depth or number of levels is negative"),
     stages.TENSORS: (spoil_tensor, "every value is finite"),
-    stages.SUITABLE: (spoil_markets, "steps are counted"),
 }
 
 
@@ -126,13 +130,3 @@ def test_a_spoilt_table_stops_what_is_built_on_it(materialized, stage):
     assert not check.passed
     assert check.severity is dg.AssetCheckSeverity.ERROR
     assert rule in check.description
-
-
-def test_what_only_warns_stops_nothing(materialized):
-    result = materialized(stages.BOOKS, lost_messages=1)
-    assert result.success
-    assert assets_of(result) == set(stages.SESSION_STAGES)
-    check = checks_of(result)[stages.BOOKS, WARNINGS]
-    assert not check.passed
-    assert check.severity is dg.AssetCheckSeverity.WARN
-    assert "no sequence number is missing (D1): lost_messages 1" in check.description
