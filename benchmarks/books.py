@@ -1,4 +1,4 @@
-"""Order books: deltas replayed a second, with everything the book table records of each."""
+"""Order books: deltas replayed a second, beside the books of others and the bare memory traffic."""
 
 from __future__ import annotations
 
@@ -9,90 +9,118 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.data import CONFIG, Material
+from benchmarks.data import Material
+from benchmarks.flow import Flow, order_flow
 from benchmarks.timing import Contestant, Effort, Row, row
-from kalshi_pipeline.books import _capacity, _compiled_markets, _row_types
+from kalshi_pipeline.books import Market, market_columns, valid_places
+from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.market.orderbook import replay
+from kalshi_pipeline.market.prices import uniform_grid
+from kalshi_pipeline.market.replay_state import STATE_WIDTH
 from kalshi_pipeline.market.replay_tables import (
-    BookRows,
+    FRAME,
     Counters,
     FrameKind,
     Frames,
     Rules,
+    output_buffers,
 )
 
 UNIT = "deltas/s"
 FLOOR = "gather, add, scatter"
+DELTAS = 2_000_000
+PYTHON_DELTAS = 50_000  # Python's books are timed on so many, theirs being the same rate for any
+BUFFER_ROWS = 1 << 13  # of the output: written again and again, as a consumer in a loop would
 
 
-def measure(material: Material, effort: Effort) -> list[Row]:
-    """The whole session beside Python books; its busiest market beside hftbacktest, if present."""
-    frames = material.frames.frames
+def measure(_: Material, effort: Effort, deltas: int = DELTAS) -> list[Row]:
+    """A thousand markets beside Python books; the busiest of them beside hftbacktest, if present.
+
+    The flow's changes fall where those of the recorded sessions do. `book_replay` checks every
+    message and keeps ladders, totals, depths and costs as always, and writes the touch of each
+    delta, which is what its peers give; `all outputs` writes the whole book table as well.
+    """
+    flow = order_flow(deltas)
+    frames, begins = frames_of(flow)
+    few = order_flow(min(deltas, PYTHON_DELTAS), markets=100)
     contestants = {
-        "replay": _replay(material, frames),
-        FLOOR: _scatter(material, frames),
-        "dict and max()": _python_book(frames, _dict_books),
+        "replay": replayed(frames, begins, touch_only=True),
+        "all outputs": replayed(frames, begins),
+        FLOOR: _scatter(flow),
+        "python_dict": _python_book(few, _dict_books),
     }
     if sorted_books := _sorted_books():
-        contestants["sortedcontainers"] = _python_book(frames, sorted_books)
-    result = [row("books, whole session", UNIT, contestants, effort, FLOOR)]
-    busiest = only_market(frames, int(np.bincount(frames.market[_deltas(frames)]).argmax()))
-    if peers := _hftbacktest(busiest):
-        contestants = {"replay": _replay(material, busiest)} | peers
-        result.append(row("books, busiest market", UNIT, contestants, effort))
-    return result
+        contestants["sortedcontainers"] = _python_book(few, sorted_books)
+    busiest = int(np.bincount(flow.market).argmax())
+    contestants |= _hftbacktest(only_market(flow, busiest))
+    return [row("book_replay", UNIT, contestants, effort, FLOOR)]
 
 
-def only_market(frames: Frames, market: int) -> Frames:
-    """The book frames of one market."""
-    wanted = (frames.market == market) & (frames.kind != FrameKind.TRADE)
-    levels = np.diff(frames.first_level)
-    of_levels = np.repeat(wanted, levels)
-    single = {name: getattr(frames, name)[wanted] for name in Frames._fields[:9]}
-    level = {name: getattr(frames, name)[of_levels] for name in Frames._fields[10:]}
-    first = np.concatenate([[0], np.cumsum(levels[wanted])]).astype(np.int64)
-    return Frames(**single, first_level=first, **level)
+def only_market(flow: Flow, market: int) -> Flow:
+    """The flow of one market."""
+    wanted = flow.market == market
+    columns = [values[wanted] for values in flow[:-1]]
+    columns[0] = np.zeros_like(columns[0])
+    return Flow(*columns, flow.books[[market]])
 
 
-def _deltas(frames: Frames) -> NDArray[np.bool_]:
-    deltas: NDArray[np.bool_] = (frames.kind == FrameKind.DELTA) & (frames.market >= 0)
-    return deltas
+def frames_of(flow: Flow) -> tuple[Frames, NDArray[np.int64]]:
+    """Frame records market by market, each beginning with its snapshot; and where each begins."""
+    markets = len(flow.books)
+    owner, side, place = np.nonzero(flow.books)
+    parts = []
+    for market, kind in ((np.arange(markets), FrameKind.SNAPSHOT), (owner, FrameKind.LEVEL),
+                         (flow.market, FrameKind.DELTA)):  # fmt: skip
+        part = np.zeros(len(market), FRAME)
+        part["market"], part["kind"] = market, kind
+        part["seq"] = part["exchange_ms"] = -1
+        part["time_ms"] = flow.time_ms[0] if len(flow.time_ms) else 0
+        parts.append(part)
+    _, levels, deltas = parts
+    levels["side"], levels["price_bp"] = side, place * 100
+    levels["size_centi"] = flow.books[owner, side, place]
+    deltas["position"] = np.arange(len(deltas)) + 1
+    for name in ("side", "price_bp", "size_centi", "time_ms"):
+        deltas[name] = getattr(flow, name)
+    together = np.concatenate(parts)
+    frames = together[np.argsort(together["market"], kind="stable")]
+    begins = np.concatenate([[0], np.cumsum(np.bincount(frames["market"], minlength=markets))])
+    return frames, begins.astype(np.int64)
 
 
-def _replay(material: Material, frames: Frames) -> Contestant:
-    markets = _compiled_markets(material.books.markets)
-    config, units = CONFIG.book, int(_deltas(frames).sum())
-    rows = BookRows(*(np.zeros(len(frames.kind), dtype=dtype) for dtype in _row_types()))
-    segments, kept = _capacity(frames, markets, config)
+def replayed(frames: Frames, begins: NDArray[np.int64], *, touch_only: bool = False) -> Contestant:
+    """The kernel over frames in memory, into buffers that are used again."""
+    config, count = BookConfig(), len(begins) - 1
+    markets = [Market("KXFLOW", "KXFLOW", uniform_grid(100), None, None)] * count
+    known, valid = market_columns(markets, config.near_bp, [None] * count, [None] * count), None
+    valid = valid_places(markets)
     rules = Rules(
-        config.near_bp, config.cost_size_centi, config.crossed_tolerance_ms,
-        config.crossed_tolerance_messages, config.ladder_every, False, config.clock_back_ms,
+        config.cost_size_centi, config.crossed_tolerance_ms, config.crossed_tolerance_messages,
+        config.ladder_every, False, config.clock_back_ms, touch_only,
     )  # fmt: skip
-    cells = int(2 * markets.levels.sum())
-
-    def prepare() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        return np.zeros(cells, np.int64), np.zeros(len(Counters), np.int64)
-
-    def run(fresh: tuple[NDArray[np.int64], NDArray[np.int64]]) -> int:
-        ladder, counters = fresh
-        replay(frames, markets, rules, ladder, rows, segments, kept, counters)
-        return units
-
-    return Contestant(run, prepare)
-
-
-def _scatter(material: Material, frames: Frames) -> Contestant:
-    # the least a dense book does: read a delta, add it to its level; no best, no checks, no output
-    markets = _compiled_markets(material.books.markets)
-    deltas = _deltas(frames)
-    market, side = frames.market[deltas], frames.side[deltas]
-    place = frames.price_bp[deltas] // markets.step_bp[market]
-    cells = (markets.base[market] + side * markets.levels[market] + place).astype(np.uint64)
-    changes = frames.size_centi[deltas]
-    ladder = np.zeros(int(2 * markets.levels.sum()), np.int64)
+    out, nothing = output_buffers(BUFFER_ROWS, 101), np.zeros((0, 3), np.int64)
+    state, ladder = np.zeros(STATE_WIDTH, np.int64), np.zeros(202, np.int64)
+    deltas = int((frames["kind"] == FrameKind.DELTA).sum())
 
     def run(_: None) -> int:
-        add_all(cells, changes, ladder)
+        counters = np.zeros(len(Counters), np.int64)
+        while counters[Counters.MARKET] < count:
+            replay(frames, begins, known, valid, rules, nothing, state, ladder, out, counters)
+            counters[Counters.ROWS : Counters.REFUSED + 1] = 0
+        if counters[Counters.APPLIED] != deltas + count:
+            raise AssertionError("the replay refused a part of the flow")
+        return deltas
+
+    return Contestant(run)
+
+
+def _scatter(flow: Flow) -> Contestant:
+    # the least a dense book does: read a delta, add it to its level; no best, no checks, no output
+    cells = ((flow.market * 2 + flow.side) * 101 + flow.price_bp // 100).astype(np.uint64)
+    ladder = np.zeros(202 * len(flow.books), np.int64)
+
+    def run(_: None) -> int:
+        add_all(cells, flow.size_centi, ladder)
         return len(cells)
 
     return Contestant(run)
@@ -108,38 +136,31 @@ def add_all(
 
 
 Change = tuple[int, int, int, int]  # market, side, price_bp, size_centi
-Apply = Callable[[Iterable[Change | list[Change]]], int]
+Apply = Callable[[dict[tuple[int, int], dict[int, int]], Iterable[Change]], int]
 
 
-def _python_book(frames: Frames, apply: Apply) -> Contestant:
-    # deltas as tuples, snapshots as lists of levels: ready-made, so that only the book is timed
-    events: list[Change | list[Change]] = []
-    names = ("kind", "market", "side", "price_bp", "size_centi")
-    columns = zip(*(getattr(frames, name).tolist() for name in names), strict=True)
-    for f, (kind, market, side, price, size) in enumerate(columns):
-        if kind == FrameKind.DELTA:
-            events.append((market, side, price, size))
-        elif kind == FrameKind.SNAPSHOT:
-            levels = slice(frames.first_level[f], frames.first_level[f + 1])
-            level_columns = (frames.level_side, frames.level_price_bp, frames.level_size_centi)
-            parts = zip(*(values[levels].tolist() for values in level_columns), strict=True)
-            events.append([(market, *part) for part in parts] or [(market, 0, 0, 0)])
-    return Contestant(lambda _: apply(events))
+def _python_book(flow: Flow, apply: Apply) -> Contestant:
+    # deltas as tuples, ready-made, so that only the book is timed
+    names = ("market", "side", "price_bp", "size_centi")
+    changes = list(zip(*(getattr(flow, name).tolist() for name in names), strict=True))
+    markets = range(len(flow.books))
+
+    def books() -> dict[tuple[int, int], dict[int, int]]:
+        shown: dict[tuple[int, int], dict[int, int]] = {
+            (market, side): {} for market in markets for side in (0, 1)
+        }
+        for market, side, place in zip(*np.nonzero(flow.books), strict=True):
+            size = int(flow.books[market, side, place])
+            shown[int(market), int(side)][int(place) * 100] = size
+        return shown
+
+    return Contestant(lambda fresh: apply(fresh, changes), books)
 
 
-def _dict_books(events: Iterable[Change | list[Change]]) -> int:
-    books: dict[tuple[int, int], dict[int, int]] = {}
+def _dict_books(books: dict[tuple[int, int], dict[int, int]], changes: Iterable[Change]) -> int:
     done = 0
-    for event in events:
-        if isinstance(event, list):
-            market = event[0][0]
-            books[market, 0], books[market, 1] = {}, {}
-            for _, side, price, size in event:
-                if size:
-                    books[market, side][price] = size
-            continue
-        market, side, price, change = event
-        book = books.setdefault((market, side), {})
+    for market, side, price, change in changes:
+        book = books[market, side]
         size = book.get(price, 0) + change
         if size:
             book[price] = size
@@ -156,17 +177,10 @@ def _sorted_books() -> Apply | None:
     except ImportError:
         return None
 
-    def apply(events: Iterable[Change | list[Change]]) -> int:
-        books: dict[tuple[int, int], Any] = {}
+    def apply(shown: dict[tuple[int, int], dict[int, int]], changes: Iterable[Change]) -> int:
+        books: dict[tuple[int, int], Any] = {key: SortedDict(book) for key, book in shown.items()}
         done = 0
-        for event in events:
-            if isinstance(event, list):
-                market = event[0][0]
-                for side in (0, 1):
-                    levels = {p: size for _, s, p, size in event if s == side and size}
-                    books[market, side] = SortedDict(levels)
-                continue
-            market, side, price, change = event
+        for market, side, price, change in changes:
             book = books[market, side]
             size = book.get(price, 0) + change
             if size:
@@ -181,9 +195,9 @@ def _sorted_books() -> Apply | None:
     return apply
 
 
-def _hftbacktest(frames: Frames) -> dict[str, Contestant]:
+def _hftbacktest(flow: Flow) -> dict[str, Contestant]:
     try:
         from benchmarks.hftbacktest_books import contestants
     except ImportError:
         return {}
-    return contestants(frames)
+    return contestants(flow)

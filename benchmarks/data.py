@@ -13,7 +13,6 @@ from kalshi_pipeline.features import Tensors, build_tensors
 from kalshi_pipeline.recordings.folder import Recording, open_folder
 from kalshi_pipeline.recordings.generator import SessionProfile, write_session
 from kalshi_pipeline.recordings.ingest import ingest
-from kalshi_pipeline.recordings.replay_order import SessionFrames, frames_of
 from kalshi_pipeline.suitability import in_memory, suitable_markets
 from kalshi_pipeline.trading.tape import Universe
 from kalshi_pipeline.trading.universe import SessionData, build_universe
@@ -27,7 +26,6 @@ class Material:
     """A session and everything made of it."""
 
     recording: Recording
-    frames: SessionFrames
     books: Books
     tensors: Tensors
     universe: Universe
@@ -59,5 +57,4 @@ def material(profile: SessionProfile, folder: Path) -> Material:
     )
     data = SessionData(info.session, books.rows, books.ladders, tensors, suitable, books.markets)
     universe, _ = build_universe([data], MIN_STEPS)
-    frames = frames_of(messages, quarantine, info, CONFIG.book.clock_jump_ms)
-    return Material(recording, frames, books, tensors, universe)
+    return Material(recording, books, tensors, universe)

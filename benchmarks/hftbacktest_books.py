@@ -19,58 +19,44 @@ from hftbacktest import (
 from hftbacktest.types import event_dtype
 from numpy.typing import NDArray
 
+from benchmarks.flow import Flow
 from benchmarks.timing import Contestant
-from kalshi_pipeline.market.replay_tables import FrameKind, Frames
 
 NS_PER_MS = 1_000_000
 FOREVER_NS = 10**18
 BOTH = DEPTH_EVENT | EXCH_EVENT | LOCAL_EVENT
 
 
-def contestants(frames: Frames) -> dict[str, Contestant]:
-    """Both depths of hftbacktest over the frames of one market, stepped to the end in one call."""
-    events = depth_events(frames)
-    deltas = int((frames.kind == FrameKind.DELTA).sum())
+def contestants(flow: Flow) -> dict[str, Contestant]:
+    """Both depths of hftbacktest over the flow of one market, stepped to the end in one call."""
+    events, deltas = depth_events(flow), len(flow.market)
 
     def run(backtest: Any) -> int:
         to_the_end(backtest)
         return deltas
 
     return {
-        "hftbacktest, ROIVector depth": Contestant(run, lambda: _backtest(events, roi=True)),
-        "hftbacktest, HashMap depth": Contestant(run, lambda: _backtest(events, roi=False)),
+        "hftbacktest_roivector": Contestant(run, lambda: _backtest(events, roi=True)),
+        "hftbacktest_hashmap": Contestant(run, lambda: _backtest(events, roi=False)),
     }
 
 
-def depth_events(frames: Frames) -> NDArray[Any]:
-    """Frames of one market as hftbacktest's events: new size of a level, in the YES scale.
-
-    A snapshot becomes an event for each level it changes.
-    """
-    book: dict[tuple[int, int], int] = {}
-    events: list[tuple[int, int, int, int]] = []  # time, side, price_bp, size
-    for f, kind in enumerate(frames.kind.tolist()):
-        time_ms = int(frames.time_ms[f])
-        if kind == FrameKind.DELTA:
-            level = int(frames.side[f]), int(frames.price_bp[f])
-            book[level] = book.get(level, 0) + int(frames.size_centi[f])
-            events.append((time_ms, *level, book[level]))
-        elif kind == FrameKind.SNAPSHOT:
-            shown = {
-                (int(frames.level_side[v]), int(frames.level_price_bp[v])): int(
-                    frames.level_size_centi[v]
-                )
-                for v in range(frames.first_level[f], frames.first_level[f + 1])
-            }
-            changed = [level for level in book | shown if book.get(level) != shown.get(level)]
-            events += [(time_ms, *level, shown.get(level, 0)) for level in changed]
-            book = shown
-    result = np.zeros(len(events), event_dtype)
-    times, sides, prices, sizes = np.array(events, dtype=np.int64).T
-    result["ev"] = BOTH | np.where(sides == 1, SELL_EVENT, BUY_EVENT)
-    result["exch_ts"] = result["local_ts"] = np.maximum.accumulate(times) * NS_PER_MS
-    result["px"] = np.where(sides == 1, 10_000 - prices, prices) / 10_000
-    result["qty"] = sizes / 100
+def depth_events(flow: Flow) -> NDArray[Any]:
+    """The flow of one market as hftbacktest's events: new size of a level, in the YES scale."""
+    book, sizes = flow.books[0].copy(), np.empty(len(flow.market), np.int64)
+    sides, places = np.nonzero(book)
+    columns = zip(flow.side, flow.price_bp // 100, flow.size_centi, strict=True)
+    for i, (side, place, change) in enumerate(columns):
+        book[side, place] += change
+        sizes[i] = book[side, place]
+    result = np.zeros(len(sides) + len(sizes), event_dtype)
+    time_ms = np.concatenate([np.full(len(sides), flow.time_ms[0]), flow.time_ms])
+    side = np.concatenate([sides, flow.side])
+    price_bp = np.concatenate([places * 100, flow.price_bp])
+    result["ev"] = BOTH | np.where(side == 1, SELL_EVENT, BUY_EVENT)
+    result["exch_ts"] = result["local_ts"] = time_ms * NS_PER_MS
+    result["px"] = np.where(side == 1, 10_000 - price_bp, price_bp) / 10_000
+    result["qty"] = np.concatenate([flow.books[0][sides, places], sizes]) / 100
     return result
 
 

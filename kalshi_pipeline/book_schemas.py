@@ -61,5 +61,6 @@ MARKET_SCHEMA = pa.schema(
         ("close_ms", pa.int64()),
         ("result", pa.string()),
         ("tick_ranges", pa.list_(pa.list_(pa.int32()))),
+        ("finest_bp", pa.int32()),  # prices seen resting are multiples of it, or on a tick
     ]
 )

@@ -7,7 +7,8 @@ ends as exactly one of: applied, quarantined with a reason, before the first sna
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,34 +17,34 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from kalshi_pipeline.book_tables import (
-    applied_order,
-    ladder_table,
-    quarantine_table,
-    row_table,
-    segment_table,
-)
+from kalshi_pipeline.book_schemas import BOOK_SCHEMA, LADDER_SCHEMA, MARKET_SCHEMA, SEGMENT_SCHEMA
+from kalshi_pipeline.book_tables import BookTables
 from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.errors import RecordingError
 from kalshi_pipeline.market.orderbook import replay
-from kalshi_pipeline.market.prices import TickGrid, declared_grid, grid_of_ranges, uniform_grid
+from kalshi_pipeline.market.prices import TickGrid, declared_grid, grid_of_ranges, undeclared_grid
+from kalshi_pipeline.market.replay_state import STATE_WIDTH
 from kalshi_pipeline.market.replay_tables import (
-    BookRows,
     Counters,
-    Frames,
-    Ladders,
-    Markets,
+    MarketColumn,
+    Output,
     RowKind,
     Rules,
-    Segments,
+    output_buffers,
 )
 from kalshi_pipeline.recordings.folder import SessionInfo, time_ms
-from kalshi_pipeline.recordings.replay_order import SessionFrames, frames_of
+from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
+from kalshi_pipeline.recordings.market_frames import GROUP_RECORDS, MarketFrames, market_frames
+from kalshi_pipeline.recordings.order_kernel import LAST_BOOK, RECORDS
+from kalshi_pipeline.recordings.replay_order import Batches, Survey, in_memory, survey
 from kalshi_pipeline.session_quality import session_quality
 
-BOOKS_VERSION = "3"
+BOOKS_VERSION = "4"
+BLOCK_ROWS = 1 << 17  # of the book table, replayed and written at a time
 _PACKED = {"compression": "zstd", "use_dictionary": ["market", "kind", "side", "segment"]}
+_NEVER = 1 << 62  # a position no frame has
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,129 @@ class Books:
     quality: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Block:
+    """Some rows of the book table and what ended, was kept and was refused beside them."""
+
+    rows: pa.Table
+    segments: pa.Table
+    ladders: pa.Table
+    quarantine: pa.Table
+
+
+class SessionReplay:
+    """The replay of a session, a block of rows at a time.
+
+    Args:
+        batches: its message table.
+        rejected: what decoding put into quarantine.
+        info: what the collector declared.
+        declared_markets: objects of `markets.json`.
+        config: tolerances.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        rejected: pa.Table,
+        info: SessionInfo,
+        declared_markets: Sequence[Mapping[str, Any]],
+        config: BookConfig,
+    ) -> None:
+        self.survey = survey(
+            batches, rejected, info, config.clock_jump_ms, continuous=config.trust == "continuous"
+        )
+        self.markets = _markets(self.survey, info, declared_markets)
+        self._info, self._declared, self._config = info, declared_markets, config
+        self._rejected = Counter(rejected["reason"].to_pylist())
+        self._counters = np.zeros(len(Counters), dtype=np.int64)
+
+    @property
+    def longest_ladder(self) -> int:
+        """Places of the finest grid of the session."""
+        return max((market.grid.levels for market in self.markets), default=1)
+
+    @property
+    def most_rows(self) -> int:
+        """No more rows than this will come."""
+        return int(self.survey.of_tickers(RECORDS).sum())
+
+    def blocks(
+        self,
+        buffers: Callable[[], Output],
+        scratch: Path | None = None,
+        group_records: int = GROUP_RECORDS,
+    ) -> Iterator[Block]:
+        """Replay.
+
+        Args:
+            buffers: what to fill next; a block's rows are views of them.
+            scratch: folder for sorting what does not fit into memory.
+            group_records: how many records do.
+        """
+        tables, known, valid = BookTables(self.survey), self._known(), valid_places(self.markets)
+        state, counters = np.zeros(STATE_WIDTH, dtype=np.int64), self._counters
+        ladder = np.zeros(2 * self.longest_ladder, dtype=np.int64)
+        rules, ended = self._rules(), 0
+        for part in market_frames(self.survey, scratch, group_records):
+            counters[Counters.MARKET] = counters[Counters.FRAME] = 0
+            counters[Counters.FIRST_MARKET] = part.first_market
+            while counters[Counters.MARKET] < len(part.begins) - 1:
+                out = buffers()
+                replay(
+                    part.frames, part.begins, known[part.first_market :], valid, rules,
+                    self.survey.accusations, state, ladder, out, counters,
+                )  # fmt: skip
+                yield _block(tables, part, out, counters, ended)
+                ended += int(counters[Counters.SEGMENTS])
+                counters[Counters.ROW_BASE] += counters[Counters.ROWS]
+                for count in ("ROWS", "SEGMENTS", "LADDER_LEVELS", "REFUSED"):
+                    counters[Counters[count]] = 0
+
+    def quality(self, segments: pa.Table, quarantined: Mapping[str, int]) -> dict[str, Any]:
+        """The session's measured figures, once every block has come.
+
+        Args:
+            segments: all of them.
+            quarantined: rows the replay refused, by reason.
+        """
+        return session_quality(
+            self.survey,
+            self._counters,
+            segments,
+            self._rejected + Counter(quarantined),
+            self._info,
+            self._declared,
+        )
+
+    def _known(self) -> NDArray[np.int64]:
+        # a market that may close early is closed by the empty snapshot that ends its feed; the time
+        # is the replay's alone: told to the features it would look ahead
+        declared = {str(entry.get("ticker")): entry for entry in self._declared}
+        entries = [declared.get(market.ticker, {}) for market in self.markets]
+        last_book = self.survey.of_tickers(LAST_BOOK).tolist()
+        return market_columns(
+            self.markets,
+            self._config.near_bp,
+            [_close_ms(entry, self._info.session) for entry in entries],
+            [
+                last if entry.get("can_close_early") else None
+                for entry, last in zip(entries, last_book, strict=True)
+            ],
+        )
+
+    def _rules(self) -> Rules:
+        config = self._config
+        return Rules(
+            config.cost_size_centi,
+            config.crossed_tolerance_ms,
+            config.crossed_tolerance_messages,
+            config.ladder_every,
+            self._info.sequence == "none",
+            config.clock_back_ms,
+        )
+
+
 def build_books(
     messages: pa.Table,
     rejected: pa.Table,
@@ -96,7 +220,7 @@ def build_books(
     declared_markets: Sequence[Mapping[str, Any]],
     config: BookConfig,
 ) -> Books:
-    """Replay a session.
+    """Replay a session in memory.
 
     Args:
         messages: its message table.
@@ -108,36 +232,27 @@ def build_books(
     Returns:
         The books; `rows_in = applied + quarantined + before_snapshot` holds exactly.
     """
-    session = frames_of(messages, rejected, info, config.clock_jump_ms)
-    markets = _markets(session, info, declared_markets)
-    compiled = _compiled_markets(markets)
-    frames = session.frames
-    count = len(frames.kind)
-    rows = BookRows(*(np.zeros(count, dtype=dtype) for dtype in _row_types()))
-    segments, ladders = _capacity(frames, compiled, config)
-    counters = np.zeros(len(Counters), dtype=np.int64)
-    rules = Rules(
-        config.near_bp,
-        config.cost_size_centi,
-        config.crossed_tolerance_ms,
-        config.crossed_tolerance_messages,
-        config.ladder_every,
-        info.sequence == "none",
-        config.clock_back_ms,
+    run = SessionReplay(in_memory(messages), rejected, info, declared_markets, config)
+    size = min(BLOCK_ROWS, run.most_rows + 1)
+    blocks = [*run.blocks(lambda: output_buffers(size, run.longest_ladder))]
+    rows, segments, ladders = (
+        pa.concat_tables([schema.empty_table(), *(getattr(block, name) for block in blocks)])
+        for name, schema in (
+            ("rows", BOOK_SCHEMA),
+            ("segments", SEGMENT_SCHEMA),
+            ("ladders", LADDER_SCHEMA),
+        )
     )
-    cells = int(2 * compiled.levels.sum())
-    replay(
-        frames, compiled, rules, np.zeros(cells, dtype=np.int64), rows, segments, ladders, counters
+    refused = [block.quarantine for block in blocks if block.quarantine.num_rows]
+    quarantined = Counter(why for part in refused for why in part["reason"].to_pylist())
+    return Books(
+        rows.unify_dictionaries().combine_chunks(),
+        segments.combine_chunks(),
+        ladders.combine_chunks(),
+        pa.concat_tables([rejected.cast(QUARANTINE_SCHEMA), *refused]),
+        run.markets,
+        run.quality(segments, quarantined),
     )
-    applied, position = applied_order(frames, rows)
-    table = row_table(session, rows, applied)
-    stretches = segment_table(segments, counters, rows, applied, session.tickers)
-    quarantine = pa.concat_tables([rejected, quarantine_table(session, rows)])
-    quality = session_quality(
-        session, rows, table, stretches, quarantine, counters, info, declared_markets
-    )
-    kept = ladder_table(ladders, counters, position)
-    return Books(table, stretches, kept, quarantine, markets, quality)
 
 
 def write_books(books: Books, folder: Path) -> None:
@@ -187,75 +302,92 @@ def ladder_at(
     return {level: size for level, size in book.items() if size}
 
 
-def _row_types() -> tuple[type, ...]:
-    return (
-        np.uint8, np.uint8, np.int32, np.int64, np.int32, np.int32,
-        *(np.int64,) * 6, np.int32, np.int32, np.int32, np.int32, np.int64, np.int64,
+def _block(
+    tables: BookTables, part: MarketFrames, out: Output, counters: NDArray[np.int64], ended: int
+) -> Block:
+    rows, segments, levels, refused = (
+        int(counters[count])
+        for count in (
+            Counters.ROWS, Counters.SEGMENTS, Counters.LADDER_LEVELS, Counters.REFUSED
+        )
     )  # fmt: skip
+    return Block(
+        tables.rows(out, rows),
+        tables.segments(out.segments[:segments].copy(), ended),
+        tables.ladders(out.ladders[:levels].copy()),
+        tables.quarantine(part.frames, out.refused[:refused]),
+    )
 
 
 def _markets(
-    session: SessionFrames, info: SessionInfo, declared: Sequence[Mapping[str, Any]]
+    found: Survey, info: SessionInfo, declared: Sequence[Mapping[str, Any]]
 ) -> tuple[Market, ...]:
     by_ticker = {str(entry.get("ticker")): entry for entry in declared}
     result = []
-    for ticker, step_bp in zip(session.tickers, session.observed_step_bp(), strict=True):
+    for ticker, step_bp in zip(found.tickers, found.observed_step_bp(), strict=True):
         entry = by_ticker.get(ticker, {})
-        grid = declared_grid(entry, info.session) or uniform_grid(int(step_bp))
         result.append(
             Market(
                 ticker,
                 str(entry.get("event_ticker") or ticker.rpartition("-")[0] or ticker),
-                grid,
-                None if entry.get("can_close_early") else _close_ms(entry, info),
+                declared_grid(entry, info.session) or undeclared_grid(int(step_bp)),
+                None if entry.get("can_close_early") else _close_ms(entry, info.session),
                 entry["result"] if entry.get("result") in ("yes", "no") else None,
             )
         )
     return tuple(result)
 
 
-def _close_ms(market: Mapping[str, Any], info: SessionInfo) -> int | None:
+def _close_ms(market: Mapping[str, Any], session: int) -> int | None:
     try:
         return time_ms(market.get("close_time"))
     except ValueError as error:
         raise RecordingError(
             "a market declares a close time that is none",
-            session=info.session,
+            session=session,
             market=str(market["ticker"]),
             rule="close_time",
             value=market["close_time"],
         ) from error
 
 
-def _compiled_markets(markets: Sequence[Market]) -> Markets:
+def market_columns(
+    markets: Sequence[Market],
+    near_bp: int,
+    close_ms: Sequence[int | None],
+    last_book: Sequence[int | None],
+) -> NDArray[np.int64]:
+    """`[M, 7]` what the replay knows of each market, see `MarketColumn`.
+
+    Args:
+        markets: in the order of their codes.
+        near_bp: how far from the touch is near.
+        close_ms: declared close of each.
+        last_book: position from which on an empty snapshot is the close, None = never.
+    """
     grids = list(dict.fromkeys(market.grid for market in markets))
-    levels = np.array([market.grid.levels for market in markets], dtype=np.int64)
-    base = np.concatenate([[0], np.cumsum(2 * levels)])[:-1].astype(np.int64)
-    return Markets(
-        np.array([market.grid.step_bp for market in markets], dtype=np.int32),
-        base,
-        levels,
-        np.array([grids.index(market.grid) for market in markets], dtype=np.int32),
-        np.array([grid.valid for grid in grids], dtype=np.bool_).reshape(len(grids), 10_001),
-        np.array([-1 if m.close_ms is None else m.close_ms for m in markets], dtype=np.int64),
-    )
+    known = np.zeros((len(markets), len(MarketColumn)), dtype=np.int64)
+    for row, market, close, last in zip(known, markets, close_ms, last_book, strict=True):
+        step = market.grid.step_bp
+        row[MarketColumn.STEP_BP] = step
+        row[MarketColumn.LEVELS] = market.grid.levels
+        row[MarketColumn.GRID] = grids.index(market.grid)
+        row[MarketColumn.CLOSE_MS] = -1 if close is None else close
+        row[MarketColumn.LAST_BOOK] = _NEVER if last is None else last
+        row[MarketColumn.NEAR] = near_bp // step
+        row[MarketColumn.INVERSE] = ((1 << 32) + step - 1) // step
+    return known
 
 
-def _capacity(frames: Frames, markets: Markets, config: BookConfig) -> tuple[Segments, Ladders]:
-    snapshots = int(np.count_nonzero(frames.kind == 0))
-    per_market = np.bincount(frames.market[frames.market >= 0], minlength=len(markets.levels))
-    kept = int((per_market // config.ladder_every * 2 * markets.levels).sum())
-    levels = len(frames.level_side) + kept
-    segments = Segments(
-        np.zeros(snapshots, np.int32), np.zeros(snapshots, np.int64), np.zeros(snapshots, np.uint8)
-    )
-    ladders = Ladders(
-        np.zeros(levels, np.int64),
-        np.zeros(levels, np.uint8),
-        np.zeros(levels, np.int32),
-        np.zeros(levels, np.int64),
-    )
-    return segments, ladders
+def valid_places(markets: Sequence[Market]) -> NDArray[np.bool_]:
+    """`[G, 2, longest ladder]` places of each grid's two ladders where an order may rest."""
+    grids = list(dict.fromkeys(market.grid for market in markets))
+    longest = max((grid.levels for grid in grids), default=1)
+    valid = np.zeros((len(grids), 2, longest), dtype=np.bool_)
+    for places, grid in zip(valid, grids, strict=True):
+        resting = grid.resting[:: grid.step_bp]
+        places[0, : grid.levels], places[1, : grid.levels] = resting, resting[::-1]
+    return valid
 
 
 def _market_table(markets: Sequence[Market]) -> pa.Table:
@@ -269,7 +401,9 @@ def _market_table(markets: Sequence[Market]) -> pa.Table:
                 [[list(entry) for entry in m.grid.ranges] for m in markets],
                 pa.list_(pa.list_(pa.int32())),
             ),
-        }
+            "finest_bp": pa.array([m.grid.finest_bp for m in markets], pa.int32()),
+        },
+        schema=MARKET_SCHEMA,
     )
 
 
@@ -280,7 +414,9 @@ def read_markets(folder: Path) -> tuple[Market, ...]:
         Market(
             entry["market"],
             entry["event"],
-            grid_of_ranges(tuple((a, b, step) for a, b, step in entry["tick_ranges"])),
+            grid_of_ranges(
+                tuple((a, b, step) for a, b, step in entry["tick_ranges"]), entry["finest_bp"]
+            ),
             entry["close_ms"],
             entry["result"],
         )

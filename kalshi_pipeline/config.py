@@ -42,6 +42,9 @@ class BookConfig:
     clock_back_ms: int = 1_000  # a receive clock going back further is counted
     clock_jump_ms: int = 86_400_000  # a jump further than a day closes the segment
     ladder_every: int = 1_000  # full ladders are kept every N messages of a segment
+    # strict: a hole in a complete counter, or a lost line, ends the segments it may have hit;
+    # continuous: it is counted and nothing else. Evaluation uses strict
+    trust: Literal["strict", "continuous"] = "strict"
     depletion: DepletionConfig = field(default_factory=DepletionConfig)
 
 

@@ -16,59 +16,64 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from kalshi_pipeline.market.integrity import Reason
-from kalshi_pipeline.market.replay_tables import BookRows, Counters, FrameKind, RowKind
+from kalshi_pipeline.market.replay_tables import Counters
 from kalshi_pipeline.recordings.folder import SessionInfo
-from kalshi_pipeline.recordings.replay_order import SessionFrames
+from kalshi_pipeline.recordings.messages import MessageKind
+from kalshi_pipeline.recordings.order_kernel import IDLE_BUCKET_MS
+from kalshi_pipeline.recordings.replay_order import Survey
 
 QUALITY_VERSION = "1"
-IDLE_MS = 600_000  # nothing received for longer than this is an idle period
+IDLE_MS = IDLE_BUCKET_MS  # nothing received for longer than this is an idle period
+_DECODING = {reason.name.lower() for reason in Reason if 10 <= reason < 30}
 
 
 def session_quality(
-    session: SessionFrames,
-    rows: BookRows,
-    table: pa.Table,
+    survey: Survey,
+    counters: NDArray[Any],
     segments: pa.Table,
-    quarantine: pa.Table,
-    counters: NDArray[np.int64],
+    quarantined: Mapping[str, int],
     info: SessionInfo,
     declared_markets: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """The measured figures of one session, JSON values only."""
-    frames = session.frames
-    quarantined = dict(sorted(Counter(quarantine["reason"].to_pylist()).items()))
-    is_raw_row = (frames.kind == FrameKind.SNAPSHOT) | (frames.kind == FrameKind.DELTA)
-    before = int(np.count_nonzero(rows.reason == Reason.BEFORE_SNAPSHOT))
-    applied = int(
-        np.count_nonzero((rows.reason == Reason.APPLIED) & (rows.row_kind != RowKind.TRADE))
-    )
-    received = np.sort(frames.time_ms)
-    idle = np.diff(received)
+    """The measured figures of one session, JSON values only.
+
+    Args:
+        survey: what its counters say.
+        counters: the replay's.
+        segments: segment table.
+        quarantined: rows by reason, those of decoding included.
+        info: what the collector declared.
+        declared_markets: objects of `markets.json`.
+    """
+    kinds, received = survey.kinds, survey.times
+    idle = received[1:, 0] - received[:-1, 1]
     idle = idle[idle > IDLE_MS]
+    started, ended = (int(received[0, 0]), int(received[-1, 1])) if len(received) else (None, None)
+    duration_ms = ended - started if ended is not None and started is not None else 0
     trusted_ms = int((segments["end_ms"].to_numpy() - segments["start_ms"].to_numpy()).sum())
+    raw_rows = kinds[MessageKind.DELTA] + kinds[MessageKind.SNAPSHOT]
     figures = {
         "session_id": info.session,
         "title": info.title,
         "generated": info.generated,
         "sequence": info.sequence,
-        "deltas": int(np.count_nonzero(frames.kind == FrameKind.DELTA)),
-        "snapshots": int(np.count_nonzero(frames.kind == FrameKind.SNAPSHOT)),
-        "trades": int(np.count_nonzero(frames.kind == FrameKind.TRADE)),
+        "deltas": kinds[MessageKind.DELTA],
+        "snapshots": kinds[MessageKind.SNAPSHOT],
+        "trades": kinds[MessageKind.TRADE],
         # raw rows the replay saw, and those decoding had put aside before
-        "rows_in": int(np.count_nonzero(is_raw_row)) + _rejected_before(quarantine),
-        "applied": applied,
-        "quarantined": quarantined,
-        "before_snapshot": before,
-        "epochs": session.epochs,
+        "rows_in": raw_rows + sum(quarantined.get(reason, 0) for reason in _DECODING),
+        "applied": int(counters[Counters.APPLIED]),
+        "quarantined": dict(sorted(quarantined.items())),
+        "before_snapshot": int(counters[Counters.BEFORE_SNAPSHOT]),
+        "epochs": survey.epochs,
         "segments": segments.num_rows,
         "segments_ended_by": dict(sorted(Counter(segments["ended_by"].to_pylist()).items())),
-        "gaps": session.gaps,
-        "lost_messages": session.lost,
+        "gaps": survey.gaps,
+        "lost_messages": survey.lost,
         "negative_sizes": quarantined.get("negative_size", 0),
         "crossed_states": int(counters[Counters.CROSSED_STATES]),
         "crossed_ms": int(counters[Counters.CROSSED_MS]),
@@ -76,16 +81,16 @@ def session_quality(
         "clock_back": int(counters[Counters.CLOCK_BACK]),
         "markets_subscribed": len(info.tickers),
         "markets_declared": len(declared_markets),
-        "markets": len(session.tickers),
-        "markets_with_updates": _markets_with_updates(table),
-        "started_ms": int(received[0]) if len(received) else None,
-        "ended_ms": int(received[-1]) if len(received) else None,
-        "duration_s": round(float(received[-1] - received[0]) / 1000, 3) if len(received) else 0.0,
+        "markets": len(survey.tickers),
+        "markets_with_updates": int(counters[Counters.UPDATED_MARKETS]),
+        "started_ms": started,
+        "ended_ms": ended,
+        "duration_s": round(duration_ms / 1000, 3),
         "idle_periods": len(idle),
         "idle_s": round(float(idle.sum()) / 1000, 3),
         "trusted_s": round(trusted_ms / 1000, 3),
     }
-    figures["quality_score"] = _score(figures, len(frames.level_side), trusted_ms)
+    figures["quality_score"] = _score(figures, kinds[MessageKind.LEVEL], trusted_ms)
     return figures
 
 
@@ -117,17 +122,6 @@ def declared_true(
         else:
             shares[name] = None
     return shares
-
-
-def _rejected_before(quarantine: pa.Table) -> int:
-    decoding = {reason.name.lower() for reason in Reason if 10 <= reason < 30}
-    return sum(reason in decoding for reason in quarantine["reason"].to_pylist())
-
-
-def _markets_with_updates(table: pa.Table) -> int:
-    deltas = table["kind"].to_numpy() == RowKind.DELTA
-    codes = table["market"].combine_chunks().indices.to_numpy()
-    return len(np.unique(codes[deltas]))
 
 
 def _score(figures: Mapping[str, Any], snapshot_levels: int, trusted_ms: int) -> float:

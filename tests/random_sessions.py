@@ -28,7 +28,7 @@ from tests.oracle.replay import Frame, Rule
 START_MS = 1_780_000_000_000
 CLOSE_MS = START_MS + 30_000  # 2026-05-28T20:27:10Z
 CENT, TAPERED, BARE = "KXCENT-26-A", "KXTAPER-26-B", "KXBARE-26-C"
-TICKERS = (CENT, TAPERED, BARE)
+TICKERS = (CENT, TAPERED, BARE)  # of the second nobody knows when it closes, but it may do so early
 CENT_GRID = frozenset(range(100, 10_000, 100))
 TAPERED_GRID = CENT_GRID | {*range(10, 1_000, 10), *range(9_000, 10_000, 10)}
 MARKETS = [
@@ -39,6 +39,7 @@ MARKETS = [
     },
     {
         "ticker": TAPERED,
+        "can_close_early": True,
         "price_ranges": [
             {"start": "0.0000", "end": "0.1000", "step": "0.0010"},
             {"start": "0.1000", "end": "0.9000", "step": "0.0100"},
@@ -159,7 +160,7 @@ class RandomSession:
         step = next(step for step in (100, 10, 1) if all(price % step == 0 for price in prices))
         return {
             CENT: Rule(CENT_GRID, CLOSE_MS),
-            TAPERED: Rule(frozenset(TAPERED_GRID)),
+            TAPERED: Rule(frozenset(TAPERED_GRID), may_close_early=True),
             BARE: Rule(frozenset({*range(step, 10_000, step), *CENT_GRID})),
         }
 

@@ -30,7 +30,7 @@ def session(tmp_path_factory):
 @pytest.mark.parametrize(
     ("measure", "unit", "settings"),
     [
-        (books.measure, "deltas/s", {}),
+        (books.measure, "deltas/s", {"deltas": 3_000}),
         (ingest.measure, "frames/s", {"frames": 1_000}),
         (features.measure, "rows/s", {}),
         (environment.measure, "env steps/s", {"lanes": (1, 3)}),

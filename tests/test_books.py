@@ -54,7 +54,7 @@ ROW_KINDS = {
 }  # fmt: skip
 
 
-def twin_of(session: RandomSession) -> oracle.Outcome:
+def twin_of(session: RandomSession, config: BookConfig = CONFIG) -> oracle.Outcome:
     return oracle.replay(
         session.frames,
         session.rules,
@@ -63,7 +63,8 @@ def twin_of(session: RandomSession) -> oracle.Outcome:
         cost_size_centi=CONFIG.cost_size_centi,
         tolerance_ms=CONFIG.crossed_tolerance_ms,
         tolerance_messages=CONFIG.crossed_tolerance_messages,
-        ladder_every=CONFIG.ladder_every,
+        ladder_every=config.ladder_every,
+        continuous=config.trust == "continuous",
     )
 
 
@@ -147,7 +148,9 @@ def assert_kernel_equals_twin(seed: int, length: int) -> None:
     steps = [random.getrandbits(32) for _ in range(length)]
     sequence = random.choice(["complete", "complete", "shared", "none"])
     session = random_session(steps, sequence, seed)
-    assert_equal(books_of(session.recording, CONFIG), twin_of(session), session)
+    trust = random.choice(["strict", "strict", "continuous"])
+    config = replace(CONFIG, trust=trust)
+    assert_equal(books_of(session.recording, config), twin_of(session, config), session)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

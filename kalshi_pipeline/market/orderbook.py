@@ -1,8 +1,9 @@
 """The order-book replay, compiled: frames in, trusted book states out.
 
-One kernel for every market of a session. A market's book is two dense ladders of bids, YES and NO,
-over its own tick grid; all ladders lie in one flat array. Sizes are exact integers and are never
-clamped: a change that would make a size negative ends the segment instead.
+Market by market: a market's book is two dense ladders of bids, YES and NO, over its own tick grid,
+and stays in the cache while its frames pass. What speaks against a whole subscription is merged in
+from a short list. Sizes are exact integers and are never clamped: a change that would make a size
+negative ends the segment instead.
 
 The rules are those of `docs/ARCHITECTURE.md` (books) and reliability rules D1-D16; the twin that
 the tests hold against this kernel is `tests/oracle/replay.py`.
@@ -10,385 +11,378 @@ the tests hold against this kernel is `tests/oracle/replay.py`.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from kalshi_pipeline.compiled import kernel
+from kalshi_pipeline.market.book_levels import (
+    INVERSE,
+    LEVELS,
+    NEAR_PLACES,
+    STEP,
+    load_snapshot,
+    on_tick,
+    place_of,
+    set_level,
+)
+from kalshi_pipeline.market.book_rows import (
+    N_LEVELS,
+    N_MARKET,
+    N_SEGMENT,
+    N_SUB,
+    T_KIND,
+    keep_ladder,
+    write_depth,
+    write_message,
+    write_row,
+    write_touch,
+)
 from kalshi_pipeline.market.integrity import Reason, SegmentEnd
+from kalshi_pipeline.market.ladder import BEST, SIDE_WIDTH, change_level, clear_side
+from kalshi_pipeline.market.replay_state import (
+    ACCUSED,
+    BROKEN,
+    CROSSED_COUNT,
+    CROSSED_SINCE,
+    EXCHANGE,
+    FIRST_ROW,
+    MARKET,
+    N_ROWS,
+    N_SEGMENTS,
+    NO,
+    NO_BOOK,
+    OPEN,
+    OVER,
+    ROW_BASE,
+    SEGMENT,
+    START,
+    STATUS,
+    SUB,
+    TIME,
+    UNTIL_KEPT,
+    YES,
+    accuse,
+    begin_market,
+    count_time,
+    count_update,
+    end_segment,
+    outlasts_tolerance,
+)
 from kalshi_pipeline.market.replay_tables import (
-    BookRows,
+    AccusationColumn,
     Counters,
-    FrameFlag,
     FrameKind,
     Frames,
-    Ladders,
-    Markets,
+    MarketColumn,
+    Output,
     RowKind,
     Rules,
-    Segments,
 )
 
-BOOKS_KERNEL_VERSION = "2"
+BOOKS_KERNEL_VERSION = "3"
 
+u = np.uint64  # an index that is known not to be negative costs the compiler no test
 
-# columns of the per-market state
-_STATUS, _SUB, _SEGMENT, _TIME, _CROSSED_SINCE, _CROSSED_COUNT, _ROWS, _EXCHANGE = range(8)
-_BEST, _TOTAL, _COUNT = 8, 10, 12  # one each for the YES and the NO ladder
-_WIDTH = 14
-_NO_BOOK, _OPEN, _BROKEN, _OVER = range(4)
 # verdicts as plain integers, for the compiler
 _APPLIED, _BEFORE = int(Reason.APPLIED), int(Reason.BEFORE_SNAPSHOT)
 _DUPLICATE, _CONFLICT = int(Reason.DUPLICATE), int(Reason.CONFLICT)
 _OFF_TICK, _NEGATIVE = int(Reason.PRICE_OFF_TICK), int(Reason.NEGATIVE_SIZE)
 _CROSSED, _AFTER_GAP = int(Reason.CROSSED), int(Reason.AFTER_GAP)
 _STALE, _AFTER_CLOSE = int(Reason.STALE_EPOCH), int(Reason.AFTER_CLOSE)
-NOT_A_BOOK_ROW = 255  # trades outside a segment, and frames quarantined before the replay
-_END_CLOSED, _END_GAP = int(SegmentEnd.MARKET_CLOSED), int(SegmentEnd.GAP)
+_END_RECORDING, _END_CLOSED = int(SegmentEnd.END_OF_RECORDING), int(SegmentEnd.MARKET_CLOSED)
 _END_EPOCH, _END_NEGATIVE = int(SegmentEnd.NEW_EPOCH), int(SegmentEnd.NEGATIVE_SIZE)
 _END_CROSSED, _END_REJECTED = int(SegmentEnd.CROSSED), int(SegmentEnd.REJECTED_ROW)
 _END_CONFLICT, _END_DRIFT = int(SegmentEnd.CONFLICT), int(SegmentEnd.DRIFT)
-_END_CLOCK = int(SegmentEnd.CLOCK_JUMP)
 _SNAPSHOT, _DELTA = int(FrameKind.SNAPSHOT), int(FrameKind.DELTA)
 _TRADE, _REJECTED = int(FrameKind.TRADE), int(FrameKind.REJECTED)
-_OTHER = int(FrameKind.OTHER)
+_LEVEL, _DUPLICATED = int(FrameKind.LEVEL), int(FrameKind.DUPLICATE)
+_CONFLICTING = int(FrameKind.CONFLICT)
 _CLOSE = int(RowKind.CLOSE)
-_GAP_FLAG, _DUPLICATE_FLAG = int(FrameFlag.GAP_BEFORE), int(FrameFlag.DUPLICATE)
-_CONFLICT_FLAG, _CLOCK_FLAG = int(FrameFlag.CONFLICT), int(FrameFlag.CLOCK_JUMP)
-_LOST_FLAG = int(FrameFlag.LINE_LOST)
-_EVERY = -1  # in place of a subscription
-_N_SEGMENTS, _N_LADDER = int(Counters.SEGMENTS), int(Counters.LADDER_LEVELS)
-_N_CROSSED, _MS_CROSSED = int(Counters.CROSSED_STATES), int(Counters.CROSSED_MS)
-_N_DRIFT, _N_BACK = int(Counters.DRIFTED_LEVELS), int(Counters.CLOCK_BACK)
+_AT_MARKET, _AT_FRAME = int(Counters.MARKET), int(Counters.FRAME)
+_N_REFUSED, _OPENED = int(Counters.REFUSED), int(Counters.SEGMENTS_OPENED)
+_N_APPLIED, _N_BEFORE = int(Counters.APPLIED), int(Counters.BEFORE_SNAPSHOT)
+_N_DRIFT, _FIRST_MARKET = int(Counters.DRIFTED_LEVELS), int(Counters.FIRST_MARKET)
+# columns as plain integers
+_GRID = int(MarketColumn.GRID)
+_CLOSES, _LAST_BOOK = int(MarketColumn.CLOSE_MS), int(MarketColumn.LAST_BOOK)
+_POSITION = int(AccusationColumn.POSITION)
 
 
-@numba.njit(cache=True)
+@kernel
 def replay(
     frames: Frames,
-    markets: Markets,
+    begins: NDArray[np.int64],
+    markets: NDArray[np.int64],
+    valid: NDArray[np.bool_],
     rules: Rules,
+    accusations: NDArray[np.int64],
+    state: NDArray[np.int64],
     ladder: NDArray[np.int64],
-    rows: BookRows,
-    segments: Segments,
-    ladders: Ladders,
+    out: Output,
     counters: NDArray[np.int64],
 ) -> None:
-    """Replay a session.
+    """Replay frames until they end or a buffer is full.
 
     Args:
-        frames: what was received, in replay order.
-        markets: grids and closing times.
+        frames: `[F]` frames, market by market, each market in replay order.
+        begins: `[M + 1]` where each market's frames begin; the first market is
+            `counters[MARKET]`, and `counters[FRAME]` the next of its frames.
+        markets: `[M, 5]` grids and closing times, see `MarketColumn`.
+        valid: `[G, 2, longest ladder]` places of each ladder where an order may rest.
         rules: tolerances.
-        ladder: `[sum of 2 * levels]` zeros; left as the books at the end.
-        rows: output, one entry a frame.
-        segments: output, `counters[SEGMENTS]` entries.
-        ladders: output, `counters[LADDER_LEVELS]` entries.
-        counters: output, see `Counters`.
+        accusations: `[A, 3]` what speaks against whole subscriptions, see `AccusationColumn`.
+        state: `[STATE_WIDTH]`, kept between calls.
+        ladder: `[2 * longest ladder]`, kept between calls.
+        out: buffers; `counters` say how far they are filled.
+        counters: see `Counters`; `counters[MARKET]` is M once all is done.
     """
-    state = np.zeros((len(markets.base), _WIDTH), dtype=np.int64)
-    state[:, _SUB] = -1
-    state[:, _EXCHANGE] = -1
-    state[:, _CROSSED_SINCE] = -1
-    for f in range(len(frames.kind)):
-        rows.reason[f] = NOT_A_BOOK_ROW
-        rows.segment[f] = -1
-        kind, m = frames.kind[f], frames.market[f]
-        if frames.flag[f] != 0:
-            _accuse(frames.flag[f], frames.subscription[f], state, segments)
-        if kind == _REJECTED and m < 0:
-            _break_subscription(state, segments, frames.subscription[f], _END_REJECTED)
-        if kind == _OTHER or m < 0:
-            continue
-        market = state[m]
-        market[_EXCHANGE] = max(market[_EXCHANGE], frames.exchange_ms[f])
-        if kind == _REJECTED:
-            if frames.subscription[f] >= market[_SUB]:
-                _break(market, segments, _END_REJECTED)
-            continue
-        if kind == _TRADE:
-            if market[_STATUS] == _OPEN:
-                _record(f, m, frames, markets, rules, ladder, market, rows, counters)
-            continue
-        rows.reason[f] = _verdict(
-            f, m, frames, markets, rules, ladder, market, rows, segments, counters
-        )
-        if rows.reason[f] == _APPLIED and rows.row_kind[f] != _CLOSE:
-            _record(f, m, frames, markets, rules, ladder, market, rows, counters)
-            if rows.reason[f] == _APPLIED:
-                _keep_ladder(f, m, frames, markets, rules, ladder, market, ladders, counters)
-            else:
-                _break(market, segments, _END_CROSSED)
+    n_markets = len(begins) - 1
+    while counters[_AT_MARKET] < n_markets:
+        m = counters[_AT_MARKET]
+        market = markets[u(m)]
+        end, grid = begins[u(m + 1)], market[_GRID]
+        if counters[_AT_FRAME] == begins[u(m)]:
+            filled = counters[N_ROWS]
+            if 2 * filled > out.wide.shape[1] and filled + end - begins[u(m)] > out.wide.shape[1]:
+                return  # a buffer holds whole markets where it can
+            begin_market(counters[_FIRST_MARKET] + m, state, ladder, 2 * market[LEVELS])
+        while counters[_AT_FRAME] < end and _has_room(out, counters, market[LEVELS]):
+            _plain_deltas(
+                frames, end, market, valid[u(grid)], rules, accusations, state, ladder,
+                out.wide, out.narrow, out.tiny, counters,
+            )  # fmt: skip
+            if counters[_AT_FRAME] < end and counters[N_ROWS] < out.wide.shape[1]:
+                _any_frame(
+                    frames, end, market, valid[u(grid)], rules, accusations, state, ladder,
+                    out, counters,
+                )  # fmt: skip
+        if not _has_room(out, counters, market[LEVELS]):
+            return
+        accuse(1 << 62, accusations, state, out, counters)
+        end_segment(state, _END_RECORDING, out, counters)
+        counters[_AT_MARKET] = m + 1
 
 
 @kernel
-def _verdict(f, m, frames, markets, rules, ladder, market, rows, segments, counters):  # type: ignore[no-untyped-def]
-    # what becomes of a delta or snapshot; applies it to the ladder if it is trusted
-    if frames.flag[f] & _DUPLICATE_FLAG:
-        return _DUPLICATE
-    sub = frames.subscription[f]
-    if sub < market[_SUB]:
-        return _STALE
-    conflict = frames.flag[f] & _CONFLICT_FLAG
-    if frames.kind[f] == _SNAPSHOT and not conflict:
-        return _take_snapshot(
-            f, m, frames, markets, rules, ladder, market, rows, segments, counters
-        )
-    if sub > market[_SUB]:
-        # a new connection that has not shown this market's book yet
-        if market[_STATUS] == _OPEN:
-            _break(market, segments, _END_EPOCH)
-        market[_SUB] = sub
-        market[_STATUS] = _NO_BOOK
-    if conflict:
-        _break(market, segments, _END_CONFLICT)
-        return _CONFLICT
-    status = market[_STATUS]
-    if status == _NO_BOOK:
-        return _BEFORE
-    if status == _BROKEN:
-        return _AFTER_GAP
-    if status == _OVER:
-        return _AFTER_CLOSE
-    return _take_delta(f, m, frames, markets, ladder, market, rows, segments)
-
-
-@kernel
-def _take_delta(f, m, frames, markets, ladder, market, rows, segments):  # type: ignore[no-untyped-def]
-    side, price = frames.side[f], frames.price_bp[f]
-    if not _on_tick(markets, m, side, price):
-        _break(market, segments, _END_REJECTED)
-        return _OFF_TICK
-    index = price // markets.step_bp[m]
-    cell = markets.base[m] + side * markets.levels[m] + index
-    before = ladder[cell]
-    after = before + frames.size_centi[f]
-    if after < 0:
-        _break(market, segments, _END_NEGATIVE)
-        return _NEGATIVE
-    ladder[cell] = after
-    market[_TOTAL + side] += after - before
-    if before == 0 and after > 0:
-        market[_COUNT + side] += 1
-        market[_BEST + side] = max(market[_BEST + side], index)
-    elif before > 0 and after == 0:
-        market[_COUNT + side] -= 1
-        if market[_BEST + side] == index:
-            start = markets.base[m] + side * markets.levels[m]
-            while index > 0 and ladder[start + index] == 0:
-                index -= 1
-            market[_BEST + side] = index
-    rows.row_kind[f] = _DELTA
-    return _APPLIED
-
-
-@kernel
-def _take_snapshot(f, m, frames, markets, rules, ladder, market, rows, segments, counters):  # type: ignore[no-untyped-def]
-    first, end = frames.first_level[f], frames.first_level[f + 1]
-    close = markets.close_ms[m]
-    if first == end and close >= 0 and max(frames.time_ms[f], market[_EXCHANGE]) >= close:
-        rows.row_kind[f] = _CLOSE
-        rows.time_ms[f] = frames.time_ms[f]
-        rows.ask_bp[f] = rows.ask_second_bp[f] = 10_000
-        rows.buy_cost_micro[f] = rules.cost_size_centi * 10_000
-        if market[_STATUS] == _OPEN:
-            rows.segment[f] = market[_SEGMENT]
-            rows.time_ms[f] = max(frames.time_ms[f], market[_TIME])
-            _end(market, segments, _END_CLOSED)
-        market[_STATUS] = _OVER
-        market[_SUB] = frames.subscription[f]
-        return _APPLIED
-    for v in range(first, end):
-        if not _on_tick(markets, m, frames.level_side[v], frames.level_price_bp[v]):
-            _break(market, segments, _END_REJECTED)
-            return _OFF_TICK
-    differing = _load(f, m, frames, markets, ladder, market)
-    same_stream = market[_STATUS] == _OPEN and market[_SUB] == frames.subscription[f]
-    if not (same_stream and (differing == 0 or rules.polls)):
-        if market[_STATUS] == _OPEN:
-            if same_stream:
-                counters[_N_DRIFT] += differing
-                _end(market, segments, _END_DRIFT)
-            else:
-                _end(market, segments, _END_EPOCH)
-        _open(f, m, frames, market, segments, counters)
-    rows.row_kind[f] = _SNAPSHOT
-    return _APPLIED
-
-
-@kernel
-def _load(f, m, frames, markets, ladder, market):  # type: ignore[no-untyped-def]
-    # put a snapshot in place of the ladders; returns how many levels differ from those replayed
-    base, levels, step = markets.base[m], markets.levels[m], markets.step_bp[m]
-    first, end = frames.first_level[f], frames.first_level[f + 1]
-    # levels the snapshot does not mention, and those it gives another size
-    differing = market[_COUNT] + market[_COUNT + 1]
-    for v in range(first, end):
-        cell = base + frames.level_side[v] * levels + frames.level_price_bp[v] // step
-        if ladder[cell] > 0:
-            differing -= 1
-        if ladder[cell] != frames.level_size_centi[v]:
-            differing += 1
-    for side in range(2):
-        start = base + side * levels
-        for i in range(market[_BEST + side] + 1):
-            ladder[start + i] = 0
-        market[_BEST + side] = 0
-        market[_TOTAL + side] = 0
-        market[_COUNT + side] = 0
-    for v in range(first, end):
-        side = frames.level_side[v]
-        index = frames.level_price_bp[v] // step
-        cell = base + side * levels + index
-        market[_TOTAL + side] += frames.level_size_centi[v] - ladder[cell]
-        if ladder[cell] == 0:
-            market[_COUNT + side] += 1
-        ladder[cell] = frames.level_size_centi[v]
-        market[_BEST + side] = max(market[_BEST + side], index)
-    return differing
-
-
-@kernel
-def _record(f, m, frames, markets, rules, ladder, market, rows, counters):  # type: ignore[no-untyped-def]
-    # write the state after frame f; the verdict becomes CROSSED where a cross has lasted too long
-    base, levels, step = markets.base[m], markets.levels[m], markets.step_bp[m]
-    time_ms = max(frames.time_ms[f], market[_TIME])
-    if frames.time_ms[f] < market[_TIME] - rules.clock_back_ms:
-        counters[_N_BACK] += 1
-    if market[_CROSSED_SINCE] >= 0:
-        counters[_MS_CROSSED] += time_ms - market[_TIME]
-    best_yes, best_no = market[_BEST], market[_BEST + 1]
-    bid, ask = best_yes * step, 10_000 - best_no * step
-    if frames.kind[f] == _TRADE:
-        rows.row_kind[f] = _TRADE
-    elif _outlasts_tolerance(bid > ask, time_ms, rules, market, counters):
-        rows.reason[f] = _CROSSED
-        return
-    rows.reason[f] = _APPLIED
-    market[_TIME] = time_ms
-    market[_ROWS] += 1
-    rows.segment[f] = market[_SEGMENT]
-    rows.time_ms[f] = time_ms
-    rows.bid_bp[f] = bid
-    rows.ask_bp[f] = ask
-    rows.bid_size_centi[f] = ladder[base + best_yes]
-    rows.ask_size_centi[f] = ladder[base + levels + best_no]
-    rows.bid_total_centi[f] = market[_TOTAL]
-    rows.ask_total_centi[f] = market[_TOTAL + 1]
-    rows.bid_levels[f] = market[_COUNT]
-    rows.ask_levels[f] = market[_COUNT + 1]
-    near, second, value = _walk(ladder, base, best_yes, step, rules)
-    rows.bid_near_centi[f] = near
-    rows.bid_second_bp[f] = second
-    rows.sell_value_micro[f] = value
-    near, second, value = _walk(ladder, base + levels, best_no, step, rules)
-    rows.ask_near_centi[f] = near
-    rows.ask_second_bp[f] = 10_000 - second
-    # buying YES at a is selling the mirror: cost = k dollars - value of k on the NO ladder
-    rows.buy_cost_micro[f] = rules.cost_size_centi * 10_000 - value
-
-
-@kernel
-def _outlasts_tolerance(crossed, time_ms, rules, market, counters):  # type: ignore[no-untyped-def]
-    if not crossed:
-        market[_CROSSED_SINCE] = -1
-        market[_CROSSED_COUNT] = 0
-        return False
-    counters[_N_CROSSED] += 1
-    market[_CROSSED_COUNT] += 1
-    if market[_CROSSED_SINCE] < 0:
-        market[_CROSSED_SINCE] = time_ms
-    lasted_ms = time_ms - market[_CROSSED_SINCE]
+def _has_room(out, counters, levels):  # type: ignore[no-untyped-def]
+    # for whatever one frame may add
     return (
-        lasted_ms > rules.crossed_tolerance_ms
-        and market[_CROSSED_COUNT] > rules.crossed_tolerance_messages
+        counters[N_ROWS] < out.wide.shape[1]
+        and counters[_N_REFUSED] < len(out.refused)
+        and counters[N_SEGMENTS] + 2 < len(out.segments)
+        and counters[N_LEVELS] + 2 * levels <= len(out.ladders)
     )
 
 
 @kernel
-def _walk(ladder, start, best, step, rules):  # type: ignore[no-untyped-def]
-    # from the best level down: size near the touch, second level, value of selling k into it
-    near, second, value = 0, 0, 0
-    missing = rules.cost_size_centi
-    near_end = best - rules.near_bp // step
-    index = best
-    while index > 0 and (index >= near_end or missing > 0 or second == 0):
-        size = ladder[start + index]
-        if size > 0:
-            if index >= near_end:
-                near += size
-            if index < best and second == 0:
-                second = index * step
-            taken = min(size, missing)
-            value += taken * index * step
-            missing -= taken
-        index -= 1
-    return near, second, value
-
-
-@kernel
-def _keep_ladder(f, m, frames, markets, rules, ladder, market, ladders, counters):  # type: ignore[no-untyped-def]
-    if frames.kind[f] != _SNAPSHOT and market[_ROWS] % rules.ladder_every != 0:
+def _plain_deltas(
+    frames, end, market, valid, rules, accusations, state, ladder, wide, narrow, tiny, counters
+):  # type: ignore[no-untyped-def]
+    # the deltas of one open book, up to the first frame that asks for more than that
+    step, levels, sub = market[STEP], market[LEVELS], state[SUB]
+    inverse, near, k = market[INVERSE], market[NEAR_PLACES], rules.cost_size_centi
+    f, first_row = counters[_AT_FRAME], counters[N_ROWS]
+    r, now, known = first_row, state[TIME], state[EXCHANGE]
+    until_kept, segment, back = state[UNTIL_KEPT], state[SEGMENT], rules.clock_back_ms
+    position = (1 << 62) - 1
+    if state[ACCUSED] < len(accusations):
+        position = accusations[u(state[ACCUSED]), _POSITION] - 1
+    last_row = min(np.int64(wide.shape[1]), r + until_kept - 1)
+    if state[STATUS] != OPEN or state[CROSSED_SINCE] >= 0:
         return
-    n = counters[_N_LADDER]
-    for side in range(2):
-        start = markets.base[m] + side * markets.levels[m]
-        for index in range(market[_BEST + side] + 1):
-            if ladder[start + index] > 0:
-                ladders.frame[n] = f
-                ladders.side[n] = side
-                ladders.price_bp[n] = index * markets.step_bp[m]
-                ladders.size_centi[n] = ladder[start + index]
-                n += 1
-    counters[_N_LADDER] = n
+    while f < end and r < last_row:
+        frame = frames[u(f)]
+        side, price = np.int64(frame["side"]), np.int64(frame["price_bp"])
+        place, size = price * inverse >> 32, frame["size_centi"]
+        if (
+            (np.int64(frame["kind"]) != _DELTA)
+            | (np.int64(frame["subscription"]) != sub)
+            | (frame["position"] > position)
+            | (place * step != price)
+            | (price < 0)
+            | (price > 10_000)
+            | (side > 1)
+            | (frame["time_ms"] < now - back)
+        ):
+            break
+        start = side * levels
+        before = ladder[u(start + place)]
+        after = before + size
+        s = YES + side * SIDE_WIDTH
+        # levels - 1 places make a dollar: a bid beyond the other side's best crosses
+        crosses = place + state[u(YES + NO - s + BEST)] > levels - 1
+        if (after < 0) | (not valid[u(side), u(place)]) | (crosses and after > 0):
+            break
+        ladder[u(start + place)] = after
+        change_level(state, s, ladder, start, place, before, after, near, k)
+        now = max(now, frame["time_ms"])
+        known = max(known, frame["exchange_ms"])
+        write_touch(r, step, levels, state, ladder, wide, narrow)
+        if not rules.touch_only:
+            write_message(r, frame, now, wide, narrow, tiny)
+            write_depth(r, step, k, state, wide, narrow)
+        r += 1
+        f += 1
+    done = r - first_row
+    narrow[N_SUB, first_row:r] = sub
+    narrow[N_SEGMENT, first_row:r] = segment
+    narrow[N_MARKET, first_row:r] = state[MARKET]
+    tiny[T_KIND, first_row:r] = _DELTA
+    counters[_AT_FRAME], counters[N_ROWS] = f, r
+    counters[_N_APPLIED] += done
+    if done > 0:
+        count_update(state, counters)
+    state[TIME], state[EXCHANGE], state[UNTIL_KEPT] = now, known, until_kept - done
 
 
 @kernel
-def _on_tick(markets, m, side, price_bp):  # type: ignore[no-untyped-def]
-    return markets.valid[markets.grid[m], price_bp if side == 0 else 10_000 - price_bp]
+def _any_frame(frames, end, market, valid, rules, accusations, state, ladder, out, counters):  # type: ignore[no-untyped-def]
+    # one frame of whatever kind, by every rule
+    f = counters[_AT_FRAME]
+    frame = frames[u(f)]
+    kind, sub = np.int64(frame["kind"]), np.int64(frame["subscription"])
+    counters[_AT_FRAME] = f + 1
+    if kind == _LEVEL:
+        return
+    accuse(frame["position"], accusations, state, out, counters)
+    state[EXCHANGE] = max(state[EXCHANGE], frame["exchange_ms"])
+    if kind == _REJECTED:
+        if sub >= state[SUB]:
+            end_segment(state, _END_REJECTED, out, counters)
+        return
+    if kind == _TRADE:
+        if state[STATUS] == OPEN:
+            count_time(frame["time_ms"], rules, state, counters)
+            _record(frame, _TRADE, market, rules, state, ladder, out, counters)
+        return
+    if kind == _SNAPSHOT and sub >= state[SUB]:
+        reason = _take_snapshot(f, end, frames, market, valid, rules, state, ladder, out, counters)
+    else:
+        reason = _verdict(kind, sub, state, out, counters)
+        if reason == _APPLIED:
+            reason = _take_delta(frame, market, valid, rules, state, ladder, out, counters)
+    if reason == _APPLIED:
+        counters[_N_APPLIED] += 1
+    elif reason == _BEFORE:
+        counters[_N_BEFORE] += 1
+    else:
+        n = counters[_N_REFUSED]
+        out.refused[u(n), 0] = f
+        out.refused[u(n), 1] = reason
+        counters[_N_REFUSED] = n + 1
 
 
 @kernel
-def _open(f, m, frames, market, segments, counters):  # type: ignore[no-untyped-def]
-    n = counters[_N_SEGMENTS]
-    segments.market[n] = m
-    segments.first_frame[n] = f
-    segments.end[n] = 0
-    counters[_N_SEGMENTS] = n + 1
-    market[_STATUS] = _OPEN
-    market[_SUB] = frames.subscription[f]
-    market[_SEGMENT] = n
-    market[_TIME] = frames.time_ms[f]
-    market[_CROSSED_SINCE] = -1
-    market[_CROSSED_COUNT] = 0
-    market[_ROWS] = 0
+def _verdict(kind, sub, state, out, counters):  # type: ignore[no-untyped-def]
+    # what becomes of a delta, or of a delta or snapshot that cannot be applied
+    if kind == _DUPLICATED:
+        return _DUPLICATE
+    if sub < state[SUB]:
+        return _STALE
+    if sub > state[SUB]:
+        # a new connection that has not shown this market's book yet
+        end_segment(state, _END_EPOCH, out, counters)
+        state[SUB] = sub
+        state[STATUS] = NO_BOOK
+    if kind == _CONFLICTING:
+        end_segment(state, _END_CONFLICT, out, counters)
+        return _CONFLICT
+    status = state[STATUS]
+    if status == NO_BOOK:
+        return _BEFORE
+    if status == BROKEN:
+        return _AFTER_GAP
+    if status == OVER:
+        return _AFTER_CLOSE
+    return _APPLIED
 
 
 @kernel
-def _end(market, segments, why):  # type: ignore[no-untyped-def]
-    segments.end[market[_SEGMENT]] = why
+def _take_delta(frame, market, valid, rules, state, ladder, out, counters):  # type: ignore[no-untyped-def]
+    if not on_tick(frame, market, valid):
+        end_segment(state, _END_REJECTED, out, counters)
+        return _OFF_TICK
+    levels, side = market[LEVELS], np.int64(frame["side"])
+    before = ladder[u(side * levels + place_of(frame, market))]
+    if before + frame["size_centi"] < 0:
+        end_segment(state, _END_NEGATIVE, out, counters)
+        return _NEGATIVE
+    set_level(frame, market, rules, state, ladder, before + frame["size_centi"])
+    count_time(frame["time_ms"], rules, state, counters)
+    if outlasts_tolerance(frame, levels, rules, state, counters):
+        end_segment(state, _END_CROSSED, out, counters)
+        return _CROSSED
+    count_update(state, counters)
+    _record(frame, _DELTA, market, rules, state, ladder, out, counters)
+    if state[UNTIL_KEPT] == rules.ladder_every:
+        keep_ladder(market, state, ladder, out, counters)
+    return _APPLIED
 
 
 @kernel
-def _break(market, segments, why):  # type: ignore[no-untyped-def]
-    # the book is not trusted until the next snapshot
-    if market[_STATUS] == _OPEN:
-        _end(market, segments, why)
-        market[_STATUS] = _BROKEN
+def _take_snapshot(f, end, frames, market, valid, rules, state, ladder, out, counters):  # type: ignore[no-untyped-def]
+    frame = frames[u(f)]
+    sub, time_ms = np.int64(frame["subscription"]), frame["time_ms"]
+    last = f + 1
+    while last < end and np.int64(frames[u(last)]["kind"]) == _LEVEL:
+        last += 1
+    counters[_AT_FRAME] = last
+    if last == f + 1 and _is_closing(frame, market, state):
+        _take_close(frame, market, rules, state, ladder, out, counters)
+        return _APPLIED
+    for v in range(f + 1, last):
+        if not on_tick(frames[u(v)], market, valid):
+            end_segment(state, _END_REJECTED, out, counters)
+            return _OFF_TICK
+    differing = load_snapshot(f, last, frames, market, rules, state, ladder)
+    same_stream = state[STATUS] == OPEN and state[SUB] == sub
+    if not (same_stream and (differing == 0 or rules.polls)):
+        if same_stream:
+            counters[_N_DRIFT] += differing
+            end_segment(state, _END_DRIFT, out, counters)
+        end_segment(state, _END_EPOCH, out, counters)
+        state[STATUS], state[SUB] = OPEN, sub
+        state[TIME], state[START] = time_ms, time_ms
+        state[FIRST_ROW] = counters[ROW_BASE] + counters[N_ROWS]
+        state[SEGMENT] = counters[_OPENED]
+        state[UNTIL_KEPT] = rules.ladder_every
+        state[CROSSED_SINCE], state[CROSSED_COUNT] = -1, 0
+        counters[_OPENED] += 1
+    count_time(time_ms, rules, state, counters)
+    if outlasts_tolerance(frame, market[LEVELS], rules, state, counters):
+        end_segment(state, _END_CROSSED, out, counters)
+        return _CROSSED
+    _record(frame, _SNAPSHOT, market, rules, state, ladder, out, counters)
+    keep_ladder(market, state, ladder, out, counters)
+    return _APPLIED
 
 
 @kernel
-def _accuse(flag, subscription, state, segments):  # type: ignore[no-untyped-def]
-    # what is known about the stream before the frame's own content is looked at
-    if flag & _LOST_FLAG:
-        _break_subscription(state, segments, _EVERY, _END_GAP)
-    if flag & _GAP_FLAG:
-        _break_subscription(state, segments, subscription, _END_GAP)
-    if flag & _CLOCK_FLAG:
-        _break_subscription(state, segments, subscription, _END_CLOCK)
+def _is_closing(frame, market, state):  # type: ignore[no-untyped-def]
+    close = market[_CLOSES]
+    at_close = close >= 0 and max(frame["time_ms"], state[EXCHANGE]) >= close
+    return at_close or frame["position"] >= market[_LAST_BOOK]
 
 
 @kernel
-def _break_subscription(state, segments, subscription, why):  # type: ignore[no-untyped-def]
-    for m in range(len(state)):
-        if subscription == _EVERY or state[m, _SUB] == subscription:
-            _break(state[m], segments, why)
+def _take_close(frame, market, rules, state, ladder, out, counters):  # type: ignore[no-untyped-def]
+    time_ms, segment = frame["time_ms"], -1
+    if state[STATUS] == OPEN:
+        time_ms, segment = max(time_ms, state[TIME]), state[SEGMENT]
+        end_segment(state, _END_CLOSED, out, counters)
+    state[STATUS], state[SUB] = OVER, frame["subscription"]
+    clear_side(state, YES, ladder, 0)
+    clear_side(state, NO, ladder, market[LEVELS])
+    r = counters[N_ROWS]
+    counters[N_ROWS] = r + 1
+    write_row(r, frame, _CLOSE, segment, time_ms, market, rules, state, ladder, out)
+
+
+@kernel
+def _record(frame, kind, market, rules, state, ladder, out, counters):  # type: ignore[no-untyped-def]
+    # write the state after a frame of the open book
+    state[TIME] = max(frame["time_ms"], state[TIME])
+    state[UNTIL_KEPT] = state[UNTIL_KEPT] - 1 if state[UNTIL_KEPT] > 1 else rules.ladder_every
+    r = counters[N_ROWS]
+    counters[N_ROWS] = r + 1
+    write_row(r, frame, kind, state[SEGMENT], state[TIME], market, rules, state, ladder, out)

@@ -44,15 +44,18 @@ class TickGrid:
 
     Args:
         ranges: (start_bp, end_bp, step_bp), ascending and adjoining, in the YES scale.
+        finest_bp: prices on multiples of it have been seen resting, wherever orders may: of a
+            market that declares no grid nothing but whole cents is known to be valid.
     """
 
     ranges: tuple[tuple[int, int, int], ...]
+    finest_bp: int = _WHOLE_CENT_BP
 
     @cached_property
     def step_bp(self) -> int:
-        """Spacing of the dense ladder: the finest grid that holds every range."""
+        """Spacing of the dense ladder: the finest grid that holds every price."""
         numbers = [number for start, _, step in self.ranges for number in (start, step)]
-        return math.gcd(_WHOLE_CENT_BP, *numbers)
+        return math.gcd(_WHOLE_CENT_BP, self.finest_bp, *numbers)
 
     @property
     def levels(self) -> int:
@@ -79,6 +82,13 @@ class TickGrid:
         allowed[0] = allowed[BP_PER_DOLLAR] = False
         return allowed
 
+    @cached_property
+    def resting(self) -> NDArray[np.bool_]:
+        """`[10001]` whether a feed may show an order at this YES price."""
+        shown = self.valid.copy()
+        shown[self.finest_bp : BP_PER_DOLLAR : self.finest_bp] = True
+        return shown
+
     def _distance(self, *, up: bool) -> NDArray[np.int32]:
         stops = np.flatnonzero(self.valid)
         prices = np.arange(BP_PER_DOLLAR + 1)
@@ -93,9 +103,11 @@ class TickGrid:
 
 
 @lru_cache(maxsize=64)
-def grid_of_ranges(ranges: tuple[tuple[int, int, int], ...]) -> TickGrid:
+def grid_of_ranges(
+    ranges: tuple[tuple[int, int, int], ...], finest_bp: int = _WHOLE_CENT_BP
+) -> TickGrid:
     """One shared grid for equal ranges (its tables are 10,001 long)."""
-    return TickGrid(ranges)
+    return TickGrid(ranges, finest_bp)
 
 
 def declared_grid(market: Mapping[str, Any], session: int | None = None) -> TickGrid | None:
@@ -130,6 +142,18 @@ def declared_grid(market: Mapping[str, Any], session: int | None = None) -> Tick
 def uniform_grid(step_bp: int) -> TickGrid:
     """One step from 0 to 1 dollar."""
     return grid_of_ranges(((0, BP_PER_DOLLAR, step_bp),))
+
+
+def undeclared_grid(finest_bp: int) -> TickGrid:
+    """The grid of a market whose metadata are missing: orders at whole cents, valid in any market.
+
+    Its ladder holds whatever prices the feed showed; the ticks do not depend on them, so that no
+    price of the future is in a spread counted in ticks.
+
+    Args:
+        finest_bp: the coarsest uniform tick that holds every price shown.
+    """
+    return grid_of_ranges(((0, BP_PER_DOLLAR, _WHOLE_CENT_BP),), finest_bp)
 
 
 def to_bp(text: str | float) -> int:

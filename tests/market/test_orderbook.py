@@ -10,27 +10,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kalshi_pipeline.books import Market as KnownMarket
-from kalshi_pipeline.books import _capacity, _compiled_markets, _row_types
+from kalshi_pipeline.books import market_columns, valid_places
 from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.market.integrity import Reason, SegmentEnd
-from kalshi_pipeline.market.orderbook import NOT_A_BOOK_ROW, replay
+from kalshi_pipeline.market.orderbook import replay
 from kalshi_pipeline.market.prices import TickGrid, uniform_grid
+from kalshi_pipeline.market.replay_state import STATE_WIDTH
 from kalshi_pipeline.market.replay_tables import (
-    BookRows,
+    FRAME,
     Counters,
-    FrameFlag,
     FrameKind,
-    Frames,
+    LadderColumn,
+    RefusedColumn,
     RowKind,
     Rules,
+    SegmentColumn,
+    output_buffers,
 )
 from tests.oracle.book import NO, YES, DictBook
 
 K = 1_000  # centi: ten contracts
+GAP, JUMP, LOST = "gap", "jump", "lost"  # what is said against the subscription before a frame
 
 
 class Replayed:
-    """Frames of one market, replayed."""
+    """Frames of two markets in the order of the session, replayed market by market."""
 
     def __init__(
         self,
@@ -38,52 +42,96 @@ class Replayed:
         grid: TickGrid | None = None,
         *,
         close_ms: int | None = None,
+        last_book: int | None = None,
+        room: int = 64,
         **rules: Any,
     ) -> None:
         config = BookConfig(**{name: rules.pop(name) for name in [*rules] if name != "polls"})
-        levels = [frame.get("levels", []) for frame in frames]
-        flat = [level for book in levels for level in book]
-
-        def column(name: str, dtype: Any, default: int = 0) -> Any:
-            return np.array([frame.get(name, default) for frame in frames], dtype=dtype)
-
-        self.frames = Frames(
-            column("kind", np.uint8), column("flag", np.uint8), column("market", np.int32),
-            column("subscription", np.int32), column("time_ms", np.int64),
-            column("exchange_ms", np.int64, -1), column("side", np.uint8),
-            column("price_bp", np.int32), column("size_centi", np.int64),
-            np.cumsum([0, *map(len, levels)]).astype(np.int64),
-            *(np.array([level[i] for level in flat], dtype)
-              for i, dtype in enumerate((np.uint8, np.int32, np.int64))),
-        )  # fmt: skip
         known = KnownMarket("KXA-26", "KXA", grid or uniform_grid(100), close_ms, None)
-        markets = _compiled_markets([known, known])
-        self.rows = BookRows(*(np.zeros(len(frames), dtype) for dtype in _row_types()))
-        self.segments, self.ladders = _capacity(self.frames, markets, config)
+        markets = [known, known]
+        records, begins = records_of(frames)
+        self.given = frames
         self.counters = np.zeros(len(Counters), np.int64)
-        replay(
-            self.frames, markets,
-            Rules(config.near_bp, config.cost_size_centi, config.crossed_tolerance_ms,
-                  config.crossed_tolerance_messages, config.ladder_every,
-                  rules.get("polls", False), config.clock_back_ms),
-            np.zeros(int(2 * markets.levels.sum()), np.int64),
-            self.rows, self.segments, self.ladders, self.counters,
-        )  # fmt: skip
+        self.rows: dict[str, list[int]] = {}
+        self.segments, self.ladders, self.refused = [], [], []
+        ladder = np.zeros(2 * known.grid.levels, np.int64)
+        state, out = np.zeros(STATE_WIDTH, np.int64), output_buffers(room, known.grid.levels)
+        while self.counters[Counters.MARKET] < 2:
+            replay(
+                records, begins,
+                market_columns(markets, config.near_bp, [close_ms] * 2, [last_book] * 2),
+                valid_places(markets),
+                Rules(config.cost_size_centi, config.crossed_tolerance_ms,
+                      config.crossed_tolerance_messages, config.ladder_every,
+                      rules.get("polls", False), config.clock_back_ms),
+                accusations_of(frames), state, ladder, out, self.counters,
+            )  # fmt: skip
+            self._empty(out, records)
+
+    def _empty(self, out: Any, records: Any) -> None:
+        count = {name: int(self.counters[Counters[name]]) for name in
+                 ("ROWS", "SEGMENTS", "LADDER_LEVELS", "REFUSED")}  # fmt: skip
+        for name, values in out.rows(count["ROWS"]).items():
+            self.rows.setdefault(name, []).extend(values.tolist())
+        self.segments += out.segments[: count["SEGMENTS"]].tolist()
+        self.ladders += out.ladders[: count["LADDER_LEVELS"]].tolist()
+        for refused in out.refused[: count["REFUSED"]]:
+            frame = records[refused[RefusedColumn.FRAME]]
+            self.refused.append((int(frame["position"]), int(refused[RefusedColumn.REASON])))
+        self.counters[Counters.ROW_BASE] += count["ROWS"]
+        for name in count:
+            self.counters[Counters[name]] = 0
 
     @property
     def reasons(self) -> list[str]:
+        """What became of each frame given."""
+        applied, refused = {*self.rows["position"]}, dict(self.refused)
         return [
-            "none" if code == NOT_A_BOOK_ROW else Reason(code).name.lower()
-            for code in self.rows.reason
-        ]
+            "applied" if place in applied
+            else Reason(refused[place]).name.lower() if place in refused
+            else "before_snapshot" if frame["kind"] in (FrameKind.SNAPSHOT, FrameKind.DELTA)
+            else "none"
+            for place, frame in enumerate(self.given)
+        ]  # fmt: skip
 
     @property
     def ends(self) -> list[str]:
-        count = self.counters[Counters.SEGMENTS]
-        return [SegmentEnd(code).name.lower() for code in self.segments.end[:count]]
+        return [SegmentEnd(s[SegmentColumn.ENDED_BY]).name.lower() for s in self.segments]
 
     def row(self, place: int = -1) -> dict[str, int]:
-        return {name: int(getattr(self.rows, name)[place]) for name in BookRows._fields}
+        return {name: values[place] for name, values in self.rows.items()}
+
+
+def records_of(frames: list[dict[str, Any]]) -> tuple[Any, Any]:
+    """Frame records market by market, and where each market's begin."""
+    rows: list[list[tuple]] = [[], []]
+    for place, frame in enumerate(frames):
+        market = frame.get("market", 0)
+        if market < 0 or frame["kind"] == FrameKind.OTHER:
+            continue
+        head = {"position": place, "seq": -1, "exchange_ms": -1, **frame, "market": market}
+        levels = [
+            {**head, "kind": FrameKind.LEVEL, "side": side, "price_bp": price, "size_centi": size}
+            for side, price, size in frame.get("levels", ())
+        ]
+        if frame.get("mark") is not None:
+            head["kind"] = frame["mark"]
+        rows[market] += [tuple(r.get(name, 0) for name in FRAME.names) for r in (head, *levels)]
+    begins = np.array([0, len(rows[0]), len(rows[0]) + len(rows[1])], np.int64)
+    return np.array(rows[0] + rows[1], FRAME), begins
+
+
+def accusations_of(frames: list[dict[str, Any]]) -> Any:
+    """What the frames' `said` and those of nobody knows which market hold against all."""
+    found = []
+    for place, frame in enumerate(frames):
+        subscription = frame.get("subscription", 0)
+        if said := frame.get("said"):
+            why = SegmentEnd.CLOCK_JUMP if said == JUMP else SegmentEnd.GAP
+            found.append((place, -1 if said == LOST else subscription, why))
+        if frame["kind"] == FrameKind.REJECTED and frame.get("market", 0) < 0:
+            found.append((place, subscription, SegmentEnd.REJECTED_ROW))
+    return np.array(found, np.int64).reshape(-1, 3)
 
 
 def snapshot(*levels: tuple[int, int, int], **frame: Any) -> dict[str, Any]:
@@ -126,7 +174,7 @@ def test_one_side_may_be_empty_and_no_price_is_made_up():
     assert bids["buy_cost_micro"] == K * 10_000
     assert bids["sell_value_micro"] == 300 * 4_000
     nothing = Replayed([snapshot()]).row()
-    assert (nothing["reason"], nothing["row_kind"]) == (Reason.APPLIED, RowKind.SNAPSHOT)
+    assert nothing["kind"] == RowKind.SNAPSHOT
     assert (nothing["bid_bp"], nothing["ask_bp"]) == (0, 10_000)
     assert nothing["bid_near_centi"] == nothing["ask_near_centi"] == 0
 
@@ -142,10 +190,10 @@ def test_deltas_add_remove_and_move_the_touch():
             delta(NO, 5_500, 25),
         ]
     )
-    assert run.rows.bid_bp.tolist() == [4_000, 4_100, 4_000, 3_900, 3_900, 3_900]
-    assert run.rows.bid_size_centi.tolist() == [300, 1, 300, 200, 200, 200]
-    assert run.rows.bid_levels.tolist() == [4, 5, 4, 3, 3, 3]
-    assert run.rows.ask_size_centi.tolist()[-1] == 625
+    assert run.rows["bid_bp"] == [4_000, 4_100, 4_000, 3_900, 3_900, 3_900]
+    assert run.rows["bid_size_centi"] == [300, 1, 300, 200, 200, 200]
+    assert run.rows["bid_levels"] == [4, 5, 4, 3, 3, 3]
+    assert run.rows["ask_size_centi"][-1] == 625
     assert run.reasons == ["applied"] * 6
 
 
@@ -162,8 +210,8 @@ def test_the_lowest_and_the_highest_price_of_every_grid_are_levels(step_bp):
         ],
         uniform_grid(step_bp),
     )
-    assert run.rows.bid_bp.tolist() == [step_bp, last, step_bp, 0, 0]
-    assert run.rows.ask_bp.tolist() == [10_000] * 4 + [last]
+    assert run.rows["bid_bp"] == [step_bp, last, step_bp, 0, 0]
+    assert run.rows["ask_bp"] == [10_000] * 4 + [last]
 
 
 @settings(max_examples=60, deadline=None)
@@ -182,10 +230,9 @@ def test_any_run_of_deltas_equals_two_dictionaries(changes):
                          book.ask_size_centi, book.total_centi(YES), book.total_centi(NO),
                          *(book.depth_within_centi(side, 500) for side in (YES, NO))))  # fmt: skip
     rows = Replayed(frames).rows
-    columns = (rows.bid_bp, rows.ask_bp, rows.bid_size_centi, rows.ask_size_centi,
-               rows.bid_total_centi, rows.ask_total_centi, rows.bid_near_centi,
-               rows.ask_near_centi)  # fmt: skip
-    assert [tuple(int(column[f]) for column in columns) for f in range(1, len(frames))] == expected
+    names = ("bid_bp", "ask_bp", "bid_size_centi", "ask_size_centi", "bid_total_centi",
+             "ask_total_centi", "bid_near_centi", "ask_near_centi")  # fmt: skip
+    assert [*zip(*(rows[name][1:] for name in names), strict=True)] == expected
 
 
 def test_a_size_that_would_be_negative_ends_the_segment_and_is_not_clamped():
@@ -204,7 +251,7 @@ def test_a_price_between_the_ticks_ends_the_segment():
 def test_before_its_first_snapshot_a_market_has_no_book():
     run = Replayed([delta(YES, 4_000, 1), trade(), snapshot(), trade()])
     assert run.reasons == ["before_snapshot", "none", "applied", "applied"]
-    assert run.rows.segment.tolist() == [-1, -1, 0, 0]
+    assert run.rows["segment"] == [0, 0]
 
 
 def test_a_gap_accuses_every_market_of_the_subscription_and_no_other():
@@ -216,7 +263,7 @@ def test_a_gap_accuses_every_market_of_the_subscription_and_no_other():
                 "kind": FrameKind.OTHER,
                 "market": -1,
                 "subscription": 0,
-                "flag": FrameFlag.GAP_BEFORE,
+                "said": GAP,
             },
             delta(YES, 4_000, 1, market=0, subscription=0),
             delta(YES, 4_000, 1, market=1, subscription=1),
@@ -231,7 +278,7 @@ def test_a_lost_line_accuses_everybody():
         [
             snapshot(market=0, subscription=0),
             snapshot(market=1, subscription=1),
-            delta(YES, 4_000, 1, market=1, subscription=1, flag=FrameFlag.LINE_LOST),
+            delta(YES, 4_000, 1, market=1, subscription=1, said=LOST),
         ]
     )
     assert run.reasons == ["applied", "applied", "after_gap"]
@@ -239,13 +286,13 @@ def test_a_lost_line_accuses_everybody():
 
 
 def test_a_gap_is_seen_even_before_a_repeated_number():
-    both = FrameFlag.GAP_BEFORE | FrameFlag.CONFLICT
+    conflict = FrameKind.CONFLICT
     run = Replayed(
         [
             snapshot(market=0),
             snapshot(market=1),
-            delta(YES, 4_000, 1, flag=both),
-            delta(YES, 4_000, 2, flag=FrameFlag.CONFLICT),
+            delta(YES, 4_000, 1, said=GAP, mark=conflict),
+            delta(YES, 4_000, 2, mark=FrameKind.CONFLICT),
             delta(YES, 4_000, 1, market=1),
         ]
     )
@@ -258,7 +305,7 @@ def test_a_repeated_frame_changes_nothing():
         [
             snapshot(*BOOK),
             delta(YES, 4_000, 5),
-            delta(YES, 4_000, 5, flag=FrameFlag.DUPLICATE),
+            delta(YES, 4_000, 5, mark=FrameKind.DUPLICATE),
             delta(YES, 4_000, 1),
         ]
     )
@@ -267,9 +314,9 @@ def test_a_repeated_frame_changes_nothing():
 
 
 def test_a_number_with_two_contents_ends_the_segment():
-    conflict = FrameFlag.CONFLICT
+    conflict = FrameKind.CONFLICT
     run = Replayed(
-        [snapshot(*BOOK), delta(YES, 4_000, 5, flag=conflict), delta(YES, 4_000, 6, flag=conflict)]
+        [snapshot(*BOOK), delta(YES, 4_000, 5, mark=conflict), delta(YES, 4_000, 6, mark=conflict)]
     )
     assert run.reasons == ["applied", "conflict", "conflict"]
     assert run.ends == ["conflict"]
@@ -280,7 +327,7 @@ def test_a_stale_conflict_does_not_touch_the_new_book():
         [
             snapshot(*BOOK),
             snapshot(*BOOK, subscription=1),
-            delta(YES, 4_000, 5, flag=FrameFlag.CONFLICT),
+            delta(YES, 4_000, 5, mark=FrameKind.CONFLICT),
             delta(YES, 4_000, 5, subscription=1),
         ]
     )
@@ -331,7 +378,7 @@ def test_polls_may_differ():
     run = Replayed([snapshot(*BOOK), snapshot(BOOK[0]), snapshot()], polls=True)
     assert run.ends == ["end_of_recording"]
     assert run.counters[Counters.DRIFTED_LEVELS] == 0
-    assert run.rows.bid_levels.tolist() == [4, 1, 0]
+    assert run.rows["bid_levels"] == [4, 1, 0]
 
 
 def crossed(times: list[int], **last: Any) -> list[dict[str, Any]]:
@@ -346,7 +393,7 @@ def crossed(times: list[int], **last: Any) -> list[dict[str, Any]]:
 def test_a_crossed_book_is_borne_for_a_second_or_five_messages():
     for times in ([0, 0, 0, 0, 0, 0, 999], [0, 1, 2, 3, 4, 5, 1_000], [0, 500, 600, 700, 9_000]):
         run = Replayed(crossed(times))
-        assert run.reasons == ["applied"] * len(run.frames.kind), times
+        assert run.reasons == ["applied"] * len(run.given), times
         assert run.ends == ["end_of_recording"]
 
 
@@ -375,15 +422,14 @@ def test_a_locked_book_is_legal():
 def test_the_clock_never_runs_backward_inside_a_segment():
     times = [1_000, 3_000, 2_000, 1_999, 3_000, 3_500]
     run = Replayed([snapshot(time_ms=500), *(delta(YES, 4_000, 1, time_ms=t) for t in times)])
-    assert run.rows.time_ms.tolist() == [500, 1_000, 3_000, 3_000, 3_000, 3_000, 3_500]
+    assert run.rows["time_ms"] == [500, 1_000, 3_000, 3_000, 3_000, 3_000, 3_500]
     assert run.counters[Counters.CLOCK_BACK] == 1
 
 
 def test_a_jump_of_the_clock_ends_the_segments_of_the_subscription():
-    jump = FrameFlag.CLOCK_JUMP
-    run = Replayed([snapshot(), snapshot(market=1), delta(YES, 4_000, 1, flag=jump), snapshot()])
+    run = Replayed([snapshot(), snapshot(market=1), delta(YES, 4_000, 1, said=JUMP), snapshot()])
     assert run.reasons == ["applied", "applied", "after_gap", "applied"]
-    assert run.ends == ["clock_jump", "clock_jump", "end_of_recording"]
+    assert run.ends == ["clock_jump", "end_of_recording", "clock_jump"]  # market by market
 
 
 def test_an_empty_snapshot_after_the_close_is_the_end():
@@ -400,10 +446,10 @@ def test_an_empty_snapshot_after_the_close_is_the_end():
     assert run.reasons == ["applied", "applied", "after_close", "applied", "none"]
     assert run.ends == ["market_closed"]
     closing = run.row(1)
-    assert (closing["row_kind"], closing["segment"], closing["time_ms"]) == (RowKind.CLOSE, 0, 100)
+    assert (closing["kind"], closing["segment"], closing["time_ms"]) == (RowKind.CLOSE, 0, 100)
     assert (closing["bid_bp"], closing["ask_bp"]) == (0, 10_000)
-    again = run.row(3)
-    assert (again["row_kind"], again["segment"], again["time_ms"]) == (RowKind.CLOSE, -1, 102)
+    again = run.row(2)
+    assert (again["kind"], again["segment"], again["time_ms"]) == (RowKind.CLOSE, -1, 102)
     assert run.counters[Counters.DRIFTED_LEVELS] == 0
 
 
@@ -431,11 +477,59 @@ def test_a_closing_snapshot_of_the_next_connection_closes_the_segment():
 def test_full_ladders_are_kept_at_snapshots_and_every_so_often():
     changes = [delta(YES, 4_000, 1) for _ in range(7)]
     run = Replayed([snapshot(BOOK[0]), *changes[:3], trade(), *changes[3:]], ladder_every=2)
-    kept = run.counters[Counters.LADDER_LEVELS]
-    assert run.ladders.frame[:kept].tolist() == [0, 1, 3, 5, 7]
-    assert run.ladders.size_centi[:kept].tolist() == [300, 301, 303, 304, 306]
+    assert [kept[LadderColumn.ROW] for kept in run.ladders] == [0, 1, 3, 5, 7]
+    assert [kept[LadderColumn.SIZE_CENTI] for kept in run.ladders] == [300, 301, 303, 304, 306]
+
+
+def test_where_the_close_may_come_early_the_last_empty_snapshot_is_it():
+    frames = [snapshot(*BOOK), snapshot(), snapshot(*BOOK), snapshot()]
+    run = Replayed(frames, last_book=3)
+    assert run.ends == ["drift", "drift", "market_closed"]
+    assert run.row()["kind"] == RowKind.CLOSE
+    assert run.row(1)["kind"] == RowKind.SNAPSHOT
+    # a last snapshot that is not empty is a book like any other
+    assert Replayed([*frames[:1], snapshot(BOOK[0])], last_book=1).ends[-1] == "end_of_recording"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.sampled_from([100, 10, 1]))
+def test_depth_and_cost_move_as_the_whole_ladder_says(data, step_bp):
+    prices = st.one_of(
+        st.integers(1, 10_000 // step_bp - 1),
+        st.integers(10_000 // step_bp - 8, 10_000 // step_bp - 1),
+    )
+    sizes = st.one_of(st.integers(1, 60), st.integers(1, 3_000))
+    book, frames, expected = DictBook(), [snapshot()], []
+    for _ in range(data.draw(st.integers(1, 60))):
+        levels = sorted(book.ladders[YES])
+        if levels and data.draw(st.booleans()):
+            price = data.draw(st.sampled_from(levels))
+            change = -data.draw(st.integers(1, book.ladders[YES][price]))
+            change = data.draw(st.sampled_from([change, -book.ladders[YES][price]]))
+        else:
+            price, change = data.draw(prices) * step_bp, data.draw(sizes)
+        book.apply_delta(YES, price, change)
+        frames.append(delta(YES, price, change))
+        expected.append((book.depth_within_centi(YES, 500), book.second_level_bp(YES) or 0,
+                         book.level_count(YES), int(book.average_sell_bp(K) * K)))  # fmt: skip
+    rows = Replayed(frames, uniform_grid(step_bp)).rows
+    names = ("bid_near_centi", "bid_second_bp", "bid_levels", "sell_value_micro")
+    assert [*zip(*(rows[name][1:] for name in names), strict=True)] == expected
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 5])
+def test_full_buffers_are_emptied_and_the_replay_goes_on(room):
+    frames = [
+        snapshot(*BOOK), delta(YES, 4_000, 5), delta(NO, 5_500, -600), trade(),
+        snapshot(*BOOK, market=1), snapshot(market=1, said=GAP), delta(YES, 4_050, 1),
+        delta(YES, 100, 1), snapshot(BOOK[0]), delta(YES, 100, 1), delta(YES, 200, -1),
+    ]  # fmt: skip
+    whole, parts = (Replayed(frames, room=size, ladder_every=2) for size in (64, room))
+    assert parts.rows == whole.rows
+    assert (parts.segments, parts.ladders) == (whole.segments, whole.ladders)
+    assert parts.refused == whole.refused
 
 
 def test_a_replay_of_nothing_is_nothing():
     run = Replayed([])
-    assert run.reasons == run.ends == []
+    assert run.rows["position"] == run.ends == []

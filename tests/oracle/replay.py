@@ -57,6 +57,7 @@ class Rule:
 
     valid: frozenset[int]  # YES prices an order may rest at
     close_ms: int | None = None
+    may_close_early: bool = False  # then the last book frame is the close, if it is empty
 
 
 @dataclass
@@ -117,6 +118,7 @@ def replay(
     tolerance_ms: int,
     tolerance_messages: int,
     ladder_every: int,
+    continuous: bool = False,
 ) -> Outcome:
     """Replay frames given in order of receipt.
 
@@ -129,6 +131,7 @@ def replay(
         tolerance_ms: a crossed book may last this long ...
         tolerance_messages: ... or this many messages.
         ladder_every: full ladders are kept every so many messages of a segment.
+        continuous: losses are counted and held against nobody.
     """
     outcome = Outcome()
     for ordinal, frame in enumerate(frames):
@@ -137,6 +140,11 @@ def replay(
     order, subscriptions = _order(frames)
     marks = _marks(frames, order, subscriptions, sequence, outcome)
     markets = {ticker: _Market(rule) for ticker, rule in rules.items()}
+    last_of = {
+        frames[o].market: o
+        for o in order
+        if frames[o].kind in BOOK_KINDS and not frames[o].rejected
+    }
 
     def end(market: _Market, why: str, status: str = "broken") -> None:
         if market.status == "open":
@@ -178,10 +186,10 @@ def replay(
     for ordinal in order:
         frame, subscription, marked = frames[ordinal], subscriptions[ordinal], marks[ordinal]
         for market in markets.values():
-            if "line lost" in marked:
+            if "line lost" in marked and not continuous:
                 end(market, "gap")
             if market.subscription == subscription:
-                if "gap" in marked:
+                if "gap" in marked and not continuous:
                     end(market, "gap")
                 if "clock" in marked:
                     end(market, "clock_jump")
@@ -224,7 +232,7 @@ def replay(
                 except NegativeSize:
                     end(market, "negative_size")
                     verdict = "negative_size"
-        elif _closes(frame, market):
+        elif _closes(frame, market, last=last_of[frame.market] == ordinal):
             time_ms = frame.recv_ms
             segment = -1
             if market.status == "open":
@@ -245,7 +253,17 @@ def replay(
             end(market, "crossed")
             verdict = "crossed"
         outcome.verdicts[ordinal] = verdict
+    _number_market_by_market(outcome)
     return outcome
+
+
+def _number_market_by_market(outcome: Outcome) -> None:
+    places = range(len(outcome.segments))
+    order = sorted(places, key=lambda place: (outcome.segments[place].market, place))
+    outcome.segments = [outcome.segments[place] for place in order]
+    number = {place: new for new, place in enumerate(order)} | {-1: -1}
+    for row in outcome.rows.values():
+        row.segment = number[row.segment]
 
 
 def _take_snapshot(
@@ -345,11 +363,13 @@ def _mark_counter(
                 marks[o].add("duplicate")
 
 
-def _closes(frame: Frame, market: _Market) -> bool:
+def _closes(frame: Frame, market: _Market, *, last: bool) -> bool:
     close_ms = market.rule.close_ms
-    if frame.levels or close_ms is None:
+    if frame.levels:
         return False
-    return max(frame.recv_ms, market.exchange_ms) >= close_ms
+    if last and market.rule.may_close_early:
+        return True
+    return close_ms is not None and max(frame.recv_ms, market.exchange_ms) >= close_ms
 
 
 def _yes_price(side: int, price_bp: int) -> int:
