@@ -31,7 +31,7 @@ from kalshi_pipeline.feature_kernel import (
 )
 from kalshi_pipeline.feature_table import TENSOR_WIDTH
 
-FEATURES_VERSION = "3"
+FEATURES_VERSION = "4"
 
 
 @dataclass(frozen=True)

@@ -175,9 +175,9 @@ def _has_room(out, counters, levels):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _plain_deltas(
+def _plain_deltas(  # type: ignore[no-untyped-def]
     frames, end, market, valid, rules, accusations, state, ladder, wide, narrow, tiny, counters
-):  # type: ignore[no-untyped-def]
+):
     # the deltas of one open book, up to the first frame that asks for more than that
     step, levels, sub = market[STEP], market[LEVELS], state[SUB]
     inverse, near, k = market[INVERSE], market[NEAR_PLACES], rules.cost_size_centi

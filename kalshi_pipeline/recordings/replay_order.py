@@ -227,7 +227,8 @@ class _Scan:
         self.events = np.concatenate(found)
 
     def of(self, event: Event) -> NDArray[np.int64]:
-        return self.events[self.events[:, 0] == event]
+        rows: NDArray[np.int64] = self.events[self.events[:, 0] == event]
+        return rows
 
     def positions(self, event: Event) -> NDArray[np.int64]:
         return self.of(event)[:, 1]

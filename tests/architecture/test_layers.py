@@ -9,6 +9,10 @@ from tests.architecture.source import PACKAGES, imports, modules
 BASE = {"compiled", "config", "errors", "names", "feature_table"}
 STAGES = {"book_schemas", "books", "feature_kernel", "feature_block", "features", "suitability"}
 DATA = BASE | STAGES | {"market", "recordings", "session_quality", "traded", "traded_size"}
+BOOKS = {
+    "market", "recordings", "session_quality", "session_markets", "book_schemas", "book_tables",
+    "book_replay",
+}  # fmt: skip
 # component -> what of the project it may import
 MAY_IMPORT = {
     "compiled": set(),
@@ -20,8 +24,10 @@ MAY_IMPORT = {
     "recordings": BASE | {"market"},
     "session_quality": BASE | {"market", "recordings"},
     "book_schemas": set(),
-    "book_tables": BASE | {"market", "recordings"},
-    "books": BASE | {"market", "recordings", "session_quality", "book_tables"},
+    "book_tables": BASE | {"market", "recordings", "book_schemas"},
+    "session_markets": BASE | {"market", "recordings", "book_schemas"},
+    "book_replay": BASE | BOOKS - {"book_replay"},
+    "books": BASE | BOOKS,
     "elementary": {"compiled"},
     "feature_block": BASE | {"elementary"},
     "feature_kernel": BASE | {"market", "elementary", "feature_block"},
