@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numba
@@ -44,8 +44,8 @@ def measure(_: Material, effort: Effort, deltas: int = DELTAS) -> list[Row]:
     frames, begins = frames_of(flow)
     few = order_flow(min(deltas, PYTHON_DELTAS), markets=100)
     contestants = {
-        "replay": replayed(frames, begins, touch_only=True),
-        "all outputs": replayed(frames, begins),
+        "replay": Contestant(Replay(frames, begins, touch_only=True).run),
+        "all outputs": Contestant(Replay(frames, begins).run),
         FLOOR: _scatter(flow),
         "python_dict": _python_book(few, _dict_books),
     }
@@ -88,30 +88,56 @@ def frames_of(flow: Flow) -> tuple[Frames, NDArray[np.int64]]:
     return frames, begins.astype(np.int64)
 
 
-def replayed(frames: Frames, begins: NDArray[np.int64], *, touch_only: bool = False) -> Contestant:
-    """The kernel over frames in memory, into buffers that are used again."""
-    config, count = BookConfig(), len(begins) - 1
-    markets = [Market("KXFLOW", "KXFLOW", uniform_grid(100), None, None)] * count
-    known, valid = market_columns(markets, config.near_bp, [None] * count, [None] * count), None
-    valid = valid_places(markets)
-    rules = Rules(
-        config.cost_size_centi, config.crossed_tolerance_ms, config.crossed_tolerance_messages,
-        config.ladder_every, False, config.clock_back_ms, touch_only,
-    )  # fmt: skip
-    out, nothing = output_buffers(BUFFER_ROWS, 101), np.zeros((0, 3), np.int64)
-    state, ladder = np.zeros(STATE_WIDTH, np.int64), np.zeros(202, np.int64)
-    deltas = int((frames["kind"] == FrameKind.DELTA).sum())
+class Replay:
+    """The kernel over frames in memory, into buffers that are used again.
 
-    def run(_: None) -> int:
-        counters = np.zeros(len(Counters), np.int64)
+    Args:
+        frames: of `frames_of`.
+        begins: where each market's begin.
+        rows: of the buffers; a market that fits is never cut.
+        touch_only: write the touch of each delta and nothing else.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        begins: NDArray[np.int64],
+        rows: int = BUFFER_ROWS,
+        *,
+        touch_only: bool = False,
+    ) -> None:
+        config, count = BookConfig(), len(begins) - 1
+        self.market = Market("KXFLOW", "KXFLOW", uniform_grid(100), None, None)
+        markets, never = [self.market] * count, [None] * count
+        self._frames, self._begins = frames, begins
+        self._known = market_columns(markets, config.near_bp, never, never)
+        self._valid = valid_places(markets)
+        self._rules = Rules(
+            config.cost_size_centi, config.crossed_tolerance_ms, config.crossed_tolerance_messages,
+            config.ladder_every, False, config.clock_back_ms, touch_only,
+        )  # fmt: skip
+        self.out, self._unsaid = output_buffers(rows, 101), np.zeros((0, 3), np.int64)
+        self._state, self._ladder = np.zeros(STATE_WIDTH, np.int64), np.zeros(202, np.int64)
+        self.deltas = int((frames["kind"] == FrameKind.DELTA).sum())
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Rows in the buffers, and the segments that have ended in them, until all is replayed."""
+        counters, count = np.zeros(len(Counters), np.int64), len(self._begins) - 1
         while counters[Counters.MARKET] < count:
-            replay(frames, begins, known, valid, rules, nothing, state, ladder, out, counters)
+            replay(
+                self._frames, self._begins, self._known, self._valid, self._rules, self._unsaid,
+                self._state, self._ladder, self.out, counters,
+            )  # fmt: skip
+            yield int(counters[Counters.ROWS]), self.out.segments[: counters[Counters.SEGMENTS]]
             counters[Counters.ROWS : Counters.REFUSED + 1] = 0
-        if counters[Counters.APPLIED] != deltas + count:
+        if counters[Counters.APPLIED] != self.deltas + count:
             raise AssertionError("the replay refused a part of the flow")
-        return deltas
 
-    return Contestant(run)
+    def run(self, _: None) -> int:
+        """Replay it all."""
+        for _ in self.blocks():
+            pass
+        return self.deltas
 
 
 def _scatter(flow: Flow) -> Contestant:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.books import _replay
+from benchmarks.books import Replay, frames_of
 from benchmarks.data import CONFIG, Material
+from benchmarks.flow import order_flow
 from benchmarks.timing import Contestant, Effort, Row, row
+from kalshi_pipeline.book_replay import BLOCK_ROWS
 from kalshi_pipeline.books import Market
 from kalshi_pipeline.feature_block import BookColumns
+from kalshi_pipeline.feature_kernel import SegmentRows
 from kalshi_pipeline.feature_table import TENSOR_WIDTH
 from kalshi_pipeline.features import (
     FeatureStream,
@@ -26,10 +27,11 @@ UNIT = "rows/s"
 FLOOR = "fill the same rows"
 STREAMED_ROWS = 2_000
 TWIN_ROWS = 100
+FLOW_DELTAS = 1_000_000
 
 
-def measure(material: Material, effort: Effort) -> list[Row]:
-    """Replay and features of a session with a step at every message; then the features alone."""
+def measure(material: Material, effort: Effort, flow_deltas: int = FLOW_DELTAS) -> list[Row]:
+    """Replay and features of a flow with a step at every message; then the features alone."""
     books = material.books
     columns = book_columns(books.rows)
     owners = {market.ticker: market for market in books.markets}
@@ -41,15 +43,10 @@ def measure(material: Material, effort: Effort) -> list[Row]:
     first_step = np.searchsorted(np.flatnonzero(is_step), first_row)
     out = np.zeros((int(is_step.sum()), TENSOR_WIDTH), np.float32)
     segments, ticks = segment_rows(books.segments, of_segments, first_step)
-    replay = _replay(material, material.frames.frames)
 
     def features(_: None) -> int:
         tensor_of_segments(columns, segments, ticks, CONFIG.book.cost_size_centi, is_step, out)
         return len(out)
-
-    def book_and_features(prepared: Any) -> int:
-        replay.run(prepared)
-        return features(None)
 
     def filled(_: None) -> int:
         fill_rows(out, np.float32(0.5))
@@ -62,12 +59,36 @@ def measure(material: Material, effort: Effort) -> list[Row]:
     if twin:
         peers[f"slow twin of the tests, first {TWIN_ROWS} rows"] = twin
     floor = {FLOOR: Contestant(filled)}
-    both = {"replay and features": Contestant(book_and_features, replay.prepare)}
+    both = {"replay and features": _book_and_features(flow_deltas)}
     alone = {"tensor_of_segments": Contestant(features)}
     return [
         row("book_and_features", UNIT, both | peers | floor, effort, FLOOR),
         row("features alone", UNIT, alone | peers | floor, effort, FLOOR),
     ]
+
+
+def _book_and_features(deltas: int) -> Contestant:
+    # block by block: what the replay leaves in its buffers is read while it is in the cache
+    frames, begins = frames_of(order_flow(deltas))
+    replay = Replay(frames, begins, rows=int(np.diff(begins).max(initial=1)) + BLOCK_ROWS)
+    every = np.ones(replay.out.tiny.shape[1], np.bool_)
+    out = np.zeros((len(every), TENSOR_WIDTH), np.float32)
+    names, k = BookColumns._fields, CONFIG.book.cost_size_centi
+    ticks = np.array([replay.market.grid.tick_up_bp], np.int32)
+
+    def run(_: None) -> int:
+        done = 0
+        for count, ended in replay.blocks():
+            rows = replay.out.rows(count)
+            first, end = (np.ascontiguousarray(ended[:, column]) - ended[0, 1] for column in (1, 2))
+            nothing = np.zeros(len(first), np.int64)
+            segments = SegmentRows(first, end, first, nothing, nothing - 1)
+            book = BookColumns(*(rows[name] for name in names))
+            tensor_of_segments(book, segments, ticks, k, every[:count], out)
+            done += count
+        return done
+
+    return Contestant(run)
 
 
 def _live(columns: BookColumns, start: int, end: int, market: Market) -> Contestant:

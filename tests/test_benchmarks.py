@@ -32,7 +32,7 @@ def session(tmp_path_factory):
     [
         (books.measure, "deltas/s", {"deltas": 3_000}),
         (ingest.measure, "frames/s", {"frames": 1_000}),
-        (features.measure, "rows/s", {}),
+        (features.measure, "rows/s", {"flow_deltas": 3_000}),
         (environment.measure, "env steps/s", {"lanes": (1, 3)}),
         (learning.measure, "env steps/s", {"config": SMALL_PPO}),
         (evaluation.measure, "env steps/s", {"config": SMALL_PPO}),
