@@ -28,8 +28,8 @@ from kalshi_pipeline.trading.universe import Exclusion
 PYARROW = "26.0.1"
 GOLDEN = {
     RAW: ("3.2", "80f552c939aac990"),
-    BOOKS: ("3.2.1.1", "6bfda7fc8543dce6"),
-    TENSORS: ("3.2", "0b1fb6a01c28a285"),
+    BOOKS: ("4.3.1.1", "58486165373eec6f"),
+    TENSORS: ("4.2", "731f3e167ad73544"),
     SUITABLE: ("3", "21699144a0a2f0cf"),
 }
 
