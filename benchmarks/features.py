@@ -80,7 +80,9 @@ def _book_and_features(deltas: int) -> Contestant:
         done = 0
         for count, ended in replay.blocks():
             rows = replay.out.rows(count)
-            first, end = (np.ascontiguousarray(ended[:, column]) - ended[0, 1] for column in (1, 2))
+            first, end = (np.ascontiguousarray(ended[:, column]) for column in (1, 2))
+            if first[0] != 0 or end[-1] != count:
+                raise AssertionError("a block holds a part of a segment")
             nothing = np.zeros(len(first), np.int64)
             segments = SegmentRows(first, end, first, nothing, nothing - 1)
             book = BookColumns(*(rows[name] for name in names))

@@ -156,7 +156,7 @@ def replay(
                     frames, end, market, valid[u(grid)], rules, accusations, state, ladder,
                     out, counters,
                 )  # fmt: skip
-        if not _has_room(out, counters, market[LEVELS]):
+        if counters[_AT_FRAME] < end or counters[N_SEGMENTS] + 2 >= len(out.segments):
             return
         accuse(1 << 62, accusations, state, out, counters)
         end_segment(state, _END_RECORDING, out, counters)

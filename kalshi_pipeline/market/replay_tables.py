@@ -192,7 +192,7 @@ def output_buffers(rows: int, longest_ladder: int) -> Output:
         columns[1],
         columns[2],
         np.zeros((max(rows // 16, 64), len(SegmentColumn)), np.int64),
-        np.zeros((rows // 8 + 8 * longest_ladder, len(LadderColumn)), np.int64),
+        np.zeros((2 * rows + 8 * longest_ladder, len(LadderColumn)), np.int64),
         np.zeros((rows, len(RefusedColumn)), np.int64),
     )
 
