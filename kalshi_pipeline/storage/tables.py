@@ -49,8 +49,8 @@ def read_table(
     """
     wanted = _wanted(schema, columns)
     with _opened(path, schema) as file:
-        _require_room(path, wanted, file.metadata, range(file.num_row_groups), limit_bytes)
-        return _trusted(path, file.read(columns=wanted.names), wanted, limit_bytes)
+        rows = _require_room(path, wanted, file.metadata, range(file.num_row_groups), limit_bytes)
+        return _trusted(path, file.read(columns=wanted.names), wanted, rows, limit_bytes)
 
 
 def read_row_groups(
@@ -74,8 +74,9 @@ def read_row_groups(
     wanted = _wanted(schema, columns)
     with _opened(path, schema) as file:
         for group in range(file.num_row_groups):
-            _require_room(path, wanted, file.metadata, [group], limit_bytes)
-            yield _trusted(path, file.read_row_group(group, wanted.names), wanted, limit_bytes)
+            rows = _require_room(path, wanted, file.metadata, [group], limit_bytes)
+            table = file.read_row_group(group, wanted.names)
+            yield _trusted(path, table, wanted, rows, limit_bytes)
 
 
 def count_rows(path: Path, schema: pa.Schema) -> int:
@@ -95,6 +96,9 @@ def _opened(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
             found, footer = file.schema_arrow, file.metadata
+        groups = [footer.row_group(place).num_rows for place in range(footer.num_row_groups)]
+        if min(groups, default=0) < 0 or sum(groups) != footer.num_rows:
+            raise CorruptFile("a footer contradicts itself", rule="rows", value=str(path))
         if _plain(found) != _plain(schema):
             raise CorruptFile(
                 f"a table has another schema than was written: {_difference(found, schema)}",
@@ -129,15 +133,14 @@ def _require_room(
     metadata: pq.FileMetaData,
     groups: Sequence[int] | range,
     limit_bytes: int,
-) -> None:
-    total = 0
+) -> int:
+    # how many rows the groups declare, once it is known that there is room for them
+    rows = total = 0
+    nested = {field.name for field in wanted if pa.types.is_nested(field.type)}
     for group in groups:
         facts = metadata.row_group(group)
-        rows = facts.num_rows
-        if rows < 0:
-            raise CorruptFile("a table declares a negative row count", rule="rows", value=str(path))
-        total += sum(rows * _width(field.type) for field in wanted)
-        nested = {field.name for field in wanted if pa.types.is_nested(field.type)}
+        rows += facts.num_rows
+        total += sum(facts.num_rows * _width(field.type) for field in wanted)
         for place in range(facts.num_columns if nested else 0):
             chunk = facts.column(place)
             if chunk.path_in_schema.split(".")[0] in nested:
@@ -148,10 +151,19 @@ def _require_room(
             rule="size",
             value=str(path),
         )
+    return rows
 
 
-def _trusted(path: Path, table: pa.Table, wanted: pa.Schema, limit_bytes: int) -> pa.Table:
+def _trusted(
+    path: Path, table: pa.Table, wanted: pa.Schema, rows: int, limit_bytes: int
+) -> pa.Table:
     table.validate(full=True)
+    if table.num_rows != rows:
+        raise CorruptFile(
+            f"a table has {table.num_rows:,} rows where its footer declares {rows:,}",
+            rule="rows",
+            value=str(path),
+        )
     strings, arrays = 0, []
     for field in wanted:
         array = table[field.name]
