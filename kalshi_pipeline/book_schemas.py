@@ -46,6 +46,10 @@ SEGMENT_SCHEMA = pa.schema(
         ("ended_by", pa.string()),  # SegmentEnd
     ]
 )
+# of a tensor: its segments that have steps
+INDEX_SCHEMA = SEGMENT_SCHEMA.append(pa.field("first_step", pa.int64())).append(
+    pa.field("end_step", pa.int64())
+)
 LADDER_SCHEMA = pa.schema(
     [
         ("row", pa.int64()),  # of the book table

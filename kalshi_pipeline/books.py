@@ -28,6 +28,7 @@ from kalshi_pipeline.recordings.replay_order import in_memory
 from kalshi_pipeline.session_markets import Market as Market
 from kalshi_pipeline.session_markets import market_table
 from kalshi_pipeline.session_markets import read_markets as read_markets
+from kalshi_pipeline.storage.tables import read_table
 
 BOOKS_VERSION = "4"
 _PACKED = {"compression": "zstd", "use_dictionary": ["market", "kind", "side", "segment"]}
@@ -145,8 +146,4 @@ def ladder_at(
 
 def read_rows(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The book table of a session, or some of its columns."""
-    return pq.read_table(
-        folder / "books.parquet",
-        columns=None if columns is None else list(columns),
-        read_dictionary=["market"],
-    )
+    return read_table(folder / "books.parquet", BOOK_SCHEMA, columns)

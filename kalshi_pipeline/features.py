@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from kalshi_pipeline.book_schemas import INDEX_SCHEMA
 from kalshi_pipeline.books import Market
 from kalshi_pipeline.config import BP_PER_DOLLAR, StepConfig
 from kalshi_pipeline.feature_block import BookColumns
@@ -30,6 +31,7 @@ from kalshi_pipeline.feature_kernel import (
     write_row,
 )
 from kalshi_pipeline.feature_table import TENSOR_WIDTH
+from kalshi_pipeline.storage.tables import read_table
 
 FEATURES_VERSION = "4"
 
@@ -174,7 +176,7 @@ def read_tensors(folder: Path) -> Tensors:
     return Tensors(
         np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False),
         np.load(folder / "step_row.npy", allow_pickle=False),
-        pq.read_table(folder / "index.parquet"),
+        read_table(folder / "index.parquet", INDEX_SCHEMA),
     )
 
 

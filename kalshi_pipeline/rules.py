@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kalshi_pipeline.storage.publish import Generation
+from kalshi_pipeline.storage.tables import read_table
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Finding:
 
 def hold_earns_nothing(evaluation: Generation) -> Finding:
     """Doing nothing changes nothing: the first check of any account."""
-    import pyarrow.parquet as pq
+    from kalshi_pipeline.evaluation.ledger import LEDGER_SCHEMA
 
-    ledger = pq.read_table(evaluation.path("ledger.parquet"), columns=["policy", "pnl_micro"])
+    ledger = read_table(evaluation.path("ledger.parquet"), LEDGER_SCHEMA, ["policy", "pnl_micro"])
     of_hold = ledger["pnl_micro"].to_numpy()[np.array(ledger["policy"].to_pylist()) == "Hold"]
     moved = int(np.abs(of_hold).sum())
     return Finding(

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kalshi_pipeline.book_schemas import MARKET_SCHEMA
@@ -19,6 +18,7 @@ from kalshi_pipeline.market.replay_tables import MarketColumn
 from kalshi_pipeline.recordings.folder import time_ms
 from kalshi_pipeline.recordings.order_kernel import LAST_BOOK
 from kalshi_pipeline.recordings.replay_order import Survey
+from kalshi_pipeline.storage.tables import read_table
 
 Declared = Mapping[str, Any]  # an object of markets.json
 _NEVER = 1 << 62  # a position no frame has
@@ -169,7 +169,7 @@ def market_table(markets: Sequence[Market]) -> pa.Table:
 
 def read_markets(folder: Path) -> tuple[Market, ...]:
     """The markets of a session's published books."""
-    entries = pq.read_table(folder / "markets.parquet").to_pylist()
+    entries = read_table(folder / "markets.parquet", MARKET_SCHEMA).to_pylist()
     return tuple(
         Market(
             entry["market"],

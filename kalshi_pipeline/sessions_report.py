@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.console import RenderableType
 
@@ -27,8 +26,9 @@ from kalshi_pipeline.recordings.messages import MessageKind
 from kalshi_pipeline.recordings.sources import SessionSources
 from kalshi_pipeline.session_roles import Standing, suggest_roles
 from kalshi_pipeline.storage.publish import Generation, Warehouse
-from kalshi_pipeline.storage.tables import read_table
+from kalshi_pipeline.storage.tables import read_row_groups, read_table
 from kalshi_pipeline.suitability import SCHEMA as SUITABLE_SCHEMA
+from kalshi_pipeline.traded import DEPLETION_SCHEMA
 from kalshi_pipeline.traded_size import batches
 
 TOP_MARKETS = 10
@@ -241,11 +241,11 @@ def _course(books: Generation, tensors: Generation, own: pa.Table) -> Facts:
 
 
 def _depletion(books: Generation, market: str) -> Facts:
-    table = pq.read_table(
-        books.path("depletion.parquet"),
-        columns=["traded_centi", "cancelled_centi", "confidence"],
-        filters=[("market", "=", market)],
-    )
+    columns = ("market", "traded_centi", "cancelled_centi", "confidence")
+    groups = read_row_groups(books.path("depletion.parquet"), DEPLETION_SCHEMA, columns)
+    own = [group.filter(pc.equal(group["market"], market)) for group in groups]
+    empty = DEPLETION_SCHEMA.empty_table().select(columns)
+    table = pa.concat_tables([empty, *own]).select(columns[1:])
     traded, cancelled, confidence = (
         table[name].to_numpy().astype(np.int64) for name in table.column_names
     )

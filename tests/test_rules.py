@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kalshi_pipeline import rules
+from kalshi_pipeline.evaluation.ledger import LEDGER_SCHEMA
 from kalshi_pipeline.rules import Finding
 from kalshi_pipeline.storage import checkpoints
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse
@@ -49,9 +50,8 @@ def test_every_rule_is_tested_here():
 
 def ledger(*rows: tuple[str, int]) -> Callable[[Path], None]:
     def fill(folder: Path) -> None:
-        schema = pa.schema([("policy", pa.string()), ("pnl_micro", pa.int64())])
-        entries = [dict(zip(schema.names, row, strict=True)) for row in rows]
-        table = pa.Table.from_pylist(entries, schema=schema)
+        entries = [{"policy": policy, "pnl_micro": pnl_micro} for policy, pnl_micro in rows]
+        table = pa.Table.from_pylist(entries, schema=LEDGER_SCHEMA)
         pq.write_table(table, folder / "ledger.parquet")
 
     return fill
