@@ -23,6 +23,7 @@ from kalshi_pipeline.errors import NotPublished, RecordingError, SessionNotFound
 from kalshi_pipeline.market.prices import NO, YES
 from kalshi_pipeline.plans import Plan
 from kalshi_pipeline.recordings.messages import MessageKind
+from kalshi_pipeline.recordings.folder import SessionInfo, is_completed
 from kalshi_pipeline.recordings.sources import SessionSources
 from kalshi_pipeline.session_roles import Standing, suggest_roles
 from kalshi_pipeline.storage.publish import Generation, Warehouse
@@ -102,13 +103,19 @@ def _present(sources: SessionSources, warehouse: Warehouse, session: int) -> Fac
     return {
         "session_id": session,
         "title": info.title,
-        "source": "generated" if info.generated else "recorded",
+        "source": _source(info),
         "started_at": shown.utc(info.started_ms),
         "declared_duration_s": (ended - started) / 1000 if started and ended else None,
         "markets_subscribed": len(info.tickers),
         "sequence": info.sequence,
         "published": published,
     }
+
+
+def _source(info: SessionInfo) -> str:
+    if info.declared.get("kind") == "database":
+        return "database" if is_completed(info) else "database, active"
+    return "generated" if info.generated else "recorded"
 
 
 def analysis(sources: SessionSources, warehouse: Warehouse, session: int) -> Report:

@@ -90,7 +90,7 @@ class SessionSources:
         from kalshi_pipeline.recordings.postgres.sessions import DatabaseSessions
 
         database = Database(self._database_url, self._config.database)
-        return DatabaseSessions(database, self._config.recovery)
+        return DatabaseSessions(database, self._config.recovery, self._config.book.trust)
 
     def sessions(self) -> list[int]:
         """Ids of every session that exists, ascending; a database's active ones too."""
