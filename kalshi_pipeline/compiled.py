@@ -1,4 +1,4 @@
-"""How kernels that allocate nothing are compiled, kept and kept no longer; how they copy bytes."""
+"""How kernels are compiled, kept and kept no longer; how they copy bytes."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def kernel(function: Function) -> Function:
     threads may run meanwhile.
     """
     return _compiled(function)
+
+
+def allocating_kernel(function: Function) -> Function:
+    """Compile a function that makes arrays of its own."""
+    return _compiled(function, _nrt=True)
 
 
 def lane_kernel(function: Function) -> Function:

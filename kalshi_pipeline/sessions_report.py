@@ -22,8 +22,8 @@ from kalshi_pipeline.config import BP_PER_DOLLAR
 from kalshi_pipeline.errors import NotPublished, RecordingError, SessionNotFound
 from kalshi_pipeline.market.prices import NO, YES
 from kalshi_pipeline.plans import Plan
-from kalshi_pipeline.recordings.messages import MessageKind
 from kalshi_pipeline.recordings.folder import SessionInfo, is_completed
+from kalshi_pipeline.recordings.messages import MessageKind
 from kalshi_pipeline.recordings.sources import SessionSources
 from kalshi_pipeline.session_roles import Standing, suggest_roles
 from kalshi_pipeline.storage.publish import Generation, Warehouse

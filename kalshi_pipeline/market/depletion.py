@@ -23,11 +23,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel
+from kalshi_pipeline.compiled import allocating_kernel, kernel
 from kalshi_pipeline.market.replay_tables import RowKind
 
 
@@ -171,7 +170,7 @@ def _copy(batch, i, first_row, delay_ms, out, n):  # type: ignore[no-untyped-def
     out.size_centi[n] = abs(batch.size_centi[i])
 
 
-@numba.njit(cache=True)
+@allocating_kernel
 def attribute(
     candidates: Candidates,
     evidence: Evidence,

@@ -17,10 +17,9 @@ import math
 from enum import IntEnum
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel
+from kalshi_pipeline.compiled import allocating_kernel, kernel
 from kalshi_pipeline.recordings.generator.styles import Clock, FlowStyle
 
 UNIFORMS = 5  # random numbers an event uses: action, side, place, size, rounding
@@ -53,7 +52,7 @@ class Pattern(IntEnum):
     BACK = 3
 
 
-@njit(cache=True)
+@allocating_kernel
 def fair_value_micro(
     driver: NDArray[np.float64], remaining: NDArray[np.float64], low: float, high: float
 ) -> NDArray[np.int64]:

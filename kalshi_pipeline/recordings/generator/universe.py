@@ -24,9 +24,9 @@ from statistics import NormalDist
 from zlib import crc32
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kalshi_pipeline.compiled import allocating_kernel
 from kalshi_pipeline.recordings.generator.styles import INTRADAY, Intraday
 
 HOUR_MS = 3_600_000
@@ -99,7 +99,7 @@ class Event:
     intraday: Intraday | None = None
 
 
-@njit(cache=True)
+@allocating_kernel
 def _points(
     path: NDArray[np.float64],
     first: int,

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kalshi_pipeline.compiled import allocating_kernel
 from kalshi_pipeline.config import CENTI_PER_CONTRACT
 from kalshi_pipeline.recordings.messages import MessageKind
 from kalshi_pipeline.recordings.postgres.ladders import HALF_CENTS
@@ -118,7 +118,7 @@ def collect(messages: pa.Table, *, sequence: str, faulty: bool) -> Collected:
     return Collected(deltas, books, stored.ladder[:kept], left_out)
 
 
-@numba.njit(cache=True)
+@allocating_kernel
 def record(
     frames: Frames, levels: Levels, markets: int, faulty: bool, stored: Stored
 ) -> tuple[int, int]:

@@ -13,11 +13,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel
+from kalshi_pipeline.compiled import allocating_kernel, kernel
 from kalshi_pipeline.market.integrity import Reason
 
 HALF_CENTS = 50  # levels above it were mislaid
@@ -151,7 +150,7 @@ def empty_books(markets: int) -> Books:
     )  # fmt: skip
 
 
-@numba.njit(cache=True)
+@allocating_kernel
 def recover(
     rows: Rows,
     levels: Levels,

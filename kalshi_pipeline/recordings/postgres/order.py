@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from kalshi_pipeline.compiled import allocating_kernel
 from kalshi_pipeline.recordings.postgres.rows import (
     DELTA_FILE,
     Block,
@@ -49,7 +49,7 @@ def in_order(
     yield held
 
 
-@numba.njit(cache=True)
+@allocating_kernel
 def number_connections(
     file: NDArray[np.int16],
     seq: NDArray[np.int64],
