@@ -171,5 +171,8 @@ def assume_each_connection_shows_itself(rows):
     for connection, place in first.items():
         own = [row for row in rows if row[0] == connection]
         assume(rows[place][2] == min(row[2] for row in own))
+        # a counter that goes on where the one before stood is no new one
+        before = [row[1] for row in rows[:place] if row[0] == connection - 1]
+        assume(not before or rows[place][1] <= max(before))
         # and a row is written late by one connection at most
         assume(all(row[0] >= connection - 1 for row in rows[place:]))
