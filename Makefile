@@ -32,7 +32,7 @@ test: home
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 soak: home
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 -m slow --hypothesis-profile drawn
 
 lint: setup
 	$(BIN)/ruff check .
