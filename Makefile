@@ -32,7 +32,7 @@ test: home
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 soak: home
-	$(BIN)/python -m pytest -n 2 -m slow --hypothesis-profile drawn
+	HYPOTHESIS_PROFILE=drawn $(BIN)/python -m pytest -n 2 -m slow
 
 lint: setup
 	$(BIN)/ruff check .
