@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from kalshi_pipeline.book_replay import BLOCK_ROWS, SessionReplay
 from kalshi_pipeline.book_schemas import BOOK_SCHEMA, LADDER_SCHEMA, SEGMENT_SCHEMA
+from kalshi_pipeline.book_writer import PACKED
 from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.market.replay_tables import RowKind, output_buffers
 from kalshi_pipeline.recordings.folder import SessionInfo
@@ -30,8 +31,7 @@ from kalshi_pipeline.session_markets import market_table
 from kalshi_pipeline.session_markets import read_markets as read_markets
 from kalshi_pipeline.storage.tables import read_table
 
-BOOKS_VERSION = "4"
-_PACKED = {"compression": "zstd", "use_dictionary": ["market", "kind", "side", "segment"]}
+BOOKS_VERSION = "5"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def build_books(
 
 def write_books(books: Books, folder: Path) -> None:
     """Write the five tables of a session's books into a folder."""
-    pq.write_table(books.rows, folder / "books.parquet", **_PACKED)
+    pq.write_table(books.rows, folder / "books.parquet", **PACKED)
     pq.write_table(books.segments, folder / "segments.parquet", compression="zstd")
     pq.write_table(books.ladders, folder / "ladders.parquet", compression="zstd")
     pq.write_table(books.quarantine, folder / "quarantine.parquet", compression="zstd")

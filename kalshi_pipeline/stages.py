@@ -14,17 +14,13 @@ from functools import partial
 
 import numpy as np
 
-from kalshi_pipeline.book_schemas import SEGMENT_SCHEMA
-from kalshi_pipeline.books import (
-    BOOKS_VERSION,
-    build_books,
-    read_markets,
-    read_rows,
-    write_books,
-)
+from kalshi_pipeline.book_replay import SessionReplay
+from kalshi_pipeline.book_schemas import BOOK_SCHEMA, SEGMENT_SCHEMA
+from kalshi_pipeline.book_writer import write_session_books
+from kalshi_pipeline.books import BOOKS_VERSION, read_markets
 from kalshi_pipeline.config import BookConfig, PipelineConfig, StepConfig
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
-from kalshi_pipeline.features import FEATURES_VERSION, build_tensors, write_tensors
+from kalshi_pipeline.features import FEATURES_VERSION
 from kalshi_pipeline.market.orderbook import BOOKS_KERNEL_VERSION
 from kalshi_pipeline.plans import steps_of
 from kalshi_pipeline.recordings.folder import session_info
@@ -33,12 +29,13 @@ from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA, MESSAGES_VERSION
 from kalshi_pipeline.recordings.sources import Session, reading_settings, write_messages
 from kalshi_pipeline.session_quality import QUALITY_VERSION, declared_true
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse, canonical_json
-from kalshi_pipeline.storage.tables import read_table
+from kalshi_pipeline.storage.tables import read_row_groups, read_table
 from kalshi_pipeline.suitability import (
     SUITABILITY_VERSION,
     suitable_markets,
     write_suitable_markets,
 )
+from kalshi_pipeline.tensor_writer import write_session_tensors
 from kalshi_pipeline.traded import TRADED_VERSION, write_traded
 from kalshi_pipeline.traded_size import TRADED_SCHEMA, batches
 
@@ -82,19 +79,20 @@ def build_session_books(
     if found := warehouse.made_from(BOOKS, str(session), recipe):
         return found
     info = session_info(session, json.loads(raw.path("session.json").read_bytes()))
-    books = build_books(
-        read_table(raw.path("messages.parquet"), MESSAGE_SCHEMA),
-        read_table(raw.path("quarantine.parquet"), QUARANTINE_SCHEMA),
+    rejected = read_table(raw.path("quarantine.parquet"), QUARANTINE_SCHEMA)
+    replay = SessionReplay(
+        partial(read_row_groups, raw.path("messages.parquet"), MESSAGE_SCHEMA),
+        rejected,
         info,
         json.loads(raw.path("markets.json").read_bytes()),
         config,
     )
     with warehouse.stage(BOOKS, str(session), recipe) as staging:
-        write_books(books, staging.folder)
+        measured = write_session_books(replay, rejected, staging.open, staging.folder)
         traded = write_traded(raw.path("messages.parquet"), staging.folder, info, config.depletion)
         counted = raw.summary
         quality = {
-            **books.quality,
+            **measured,
             "frames": counted["frames"],
             # what must be accounted for, counted by another stage
             "raw_rows": counted["deltas"] + counted["snapshots"] + counted["rejected"],
@@ -122,21 +120,18 @@ def build_session_tensors(
     )
     if found := warehouse.made_from(TENSORS, str(session), recipe):
         return found
-    tensors = build_tensors(
-        read_rows(books.verified()),
-        read_table(books.path("segments.parquet"), SEGMENT_SCHEMA),
-        read_markets(books.verified()),
-        steps,
-        config.cost_size_centi,
-    )
+    folder = books.verified()
     with warehouse.stage(TENSORS, str(session), recipe) as staging:
-        write_tensors(tensors, staging.folder)
+        facts = write_session_tensors(
+            partial(read_row_groups, folder / "books.parquet", BOOK_SCHEMA),
+            read_table(folder / "segments.parquet", SEGMENT_SCHEMA),
+            read_markets(folder),
+            steps,
+            config.cost_size_centi,
+            staging.open,
+        )
         staging.summary.update(
-            steps=len(tensors.step_row),
-            segments=tensors.index.num_rows,
-            min_step_ms=steps.min_step_ms,
-            feature_table=FEATURE_TABLE_VERSION,
-            finite=bool(abs(tensors.features).max(initial=0.0) <= 1.0),
+            asdict(facts), min_step_ms=steps.min_step_ms, feature_table=FEATURE_TABLE_VERSION
         )
     return staging.generation
 

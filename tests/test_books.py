@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import tempfile
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -14,12 +18,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kalshi_pipeline.book_replay import SessionReplay
 from kalshi_pipeline.book_schemas import (
     BOOK_SCHEMA,
     LADDER_SCHEMA,
     MARKET_SCHEMA,
     SEGMENT_SCHEMA,
 )
+from kalshi_pipeline.book_writer import in_folder, write_session_books
 from kalshi_pipeline.books import (
     Books,
     Market,
@@ -35,6 +41,7 @@ from kalshi_pipeline.market.replay_tables import RowKind
 from kalshi_pipeline.recordings.folder import Recording, open_folder
 from kalshi_pipeline.recordings.generator import QUICK_PROFILES
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
+from kalshi_pipeline.recordings.replay_order import in_memory
 from kalshi_pipeline.storage.tables import read_table
 from tests.oracle import replay as oracle
 from tests.oracle.book import NO, YES, DictBook
@@ -164,6 +171,53 @@ def test_the_kernel_equals_its_twin(seed, length):
 def test_the_kernel_equals_its_twin_on_long_sessions(block):
     for seed in range(100 * block, 100 * (block + 1)):
         assert_kernel_equals_twin(seed, 300)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
+def test_what_is_written_block_by_block_is_what_is_built_in_memory(
+    seed, batch_rows, block_rows, group_records
+):
+    random = Random(seed)
+    steps = [random.getrandbits(32) for _ in range(80)]
+    recording = random_session(steps, random.choice(["complete", "shared"]), seed).recording
+    tables = ingested(recording)
+    whole = build_books(tables.messages, tables.rejected, recording.info, recording.markets, CONFIG)
+    run = SessionReplay(
+        in_memory(tables.messages, batch_rows), tables.rejected, recording.info,
+        recording.markets, CONFIG,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        quality = write_session_books(
+            run, tables.rejected, in_folder(folder), folder,
+            block_rows=block_rows, group_records=group_records,
+        )  # fmt: skip
+        rows = pq.ParquetFile(folder / "books.parquet")
+        groups = [rows.metadata.row_group(n).num_rows for n in range(rows.num_row_groups)]
+        assert max(groups, default=0) <= block_rows
+        assert quality == whole.quality
+        assert read_rows(folder).equals(whole.rows)
+        assert read_markets(folder) == whole.markets
+        for name in ("segments", "ladders", "quarantine"):
+            assert pq.read_table(folder / f"{name}.parquet").equals(getattr(whole, name)), name
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "books.parquet", "ladders.parquet", "markets.parquet", "quarantine.parquet",
+            "segments.parquet",
+        ]  # fmt: skip
+
+
+def test_an_error_of_the_writer_comes_out_and_nothing_waits_for_it(tmp_path):
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "no room")
+
+    tables = ingested(LITTLE["one snapshot"])
+    run = SessionReplay(
+        in_memory(tables.messages), tables.rejected, LITTLE["one snapshot"].info, (), CONFIG
+    )
+    with pytest.raises(OSError, match="no room"):
+        write_session_books(run, tables.rejected, lambda _: Full(), tmp_path)
 
 
 # sessions with little in them

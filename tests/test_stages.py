@@ -28,7 +28,7 @@ from kalshi_pipeline.trading.universe import Exclusion
 PYARROW = "26.0.1"
 GOLDEN = {
     RAW: ("3.2", "80f552c939aac990"),
-    BOOKS: ("4.3.1.1", "58486165373eec6f"),
+    BOOKS: ("5.3.1.1", "a4e6e0e8fc3dd422"),
     TENSORS: ("4.2", "731f3e167ad73544"),
     SUITABLE: ("3", "21699144a0a2f0cf"),
 }
@@ -81,7 +81,12 @@ def nothing_may_be_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     def computed_again(*_: object) -> None:
         raise AssertionError("computed again")
 
-    for name in ("write_messages", "build_books", "build_tensors", "suitable_markets"):
+    for name in (
+        "write_messages",
+        "write_session_books",
+        "write_session_tensors",
+        "suitable_markets",
+    ):
         monkeypatch.setattr(stages, name, computed_again)
 
 

@@ -26,7 +26,7 @@ from kalshi_pipeline.recordings.order_kernel import (
     scatter_rows,
     sort_records,
 )
-from kalshi_pipeline.recordings.replay_order import Survey, batch_columns
+from kalshi_pipeline.recordings.replay_order import Survey, ahead, batch_columns
 
 GROUP_RECORDS = 6_000_000  # sorted in memory at a time: 384 MB
 MAX_MARKET_RECORDS = 24_000_000  # one market's: 1.5 GB
@@ -94,7 +94,7 @@ def _begins(records: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _rows(survey: Survey) -> Iterator[tuple[Batch, Rest, NDArray[np.int64]]]:
     codes = dict(survey.codes)
-    for table in survey.batches((*Batch._fields, *Rest._fields)):
+    for table in ahead(survey.batches((*Batch._fields, *Rest._fields))):
         columns = batch_columns(table, (*Batch._fields, *Rest._fields), codes)
         batch = Batch(*(columns[name] for name in Batch._fields))
         rest = Rest(*(columns[name] for name in Rest._fields))

@@ -9,6 +9,7 @@ one with is put in order in memory first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -206,7 +207,7 @@ class _Scan:
         self._grow()
         found = [np.zeros((0, 4), np.int64)]
         events, times = np.zeros((_EVENTS, 4), np.int64), np.zeros((_EVENTS, 3), np.int64)
-        for table in self.batches(Batch._fields):
+        for table in ahead(self.batches(Batch._fields)):
             rows = Batch(**batch_columns(table, Batch._fields, self.codes))
             new = np.zeros((len(self.codes) - len(self.markets), MARKET_WIDTH), np.int64)
             new[:, LAST_BOOK] = -1
@@ -297,6 +298,16 @@ def _in_order(
     places = pa.array(np.repeat(np.arange(len(order)), lengths[order]))
     ordered = ordered.set_column(ordered.schema.get_field_index("frame"), "frame", places)
     return in_memory(ordered), frame, frame[order]
+
+
+def ahead(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same batches, the next one being decoded while one is looked at."""
+    waiting = iter(batches)
+    with ThreadPoolExecutor(1, "batches") as beside:
+        coming = beside.submit(next, waiting, None)
+        while (batch := coming.result()) is not None:
+            coming = beside.submit(next, waiting, None)
+            yield batch
 
 
 def in_memory(table: pa.Table, batch_rows: int = 1 << 18) -> Batches:

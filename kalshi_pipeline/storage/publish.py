@@ -31,6 +31,7 @@ from typing import Any
 
 from kalshi_pipeline.errors import CorruptFile, DiskFull, InvalidName, NotPublished
 from kalshi_pipeline.names import session_id
+from kalshi_pipeline.storage.staged_file import StagedFile, Written
 
 MANIFEST, CURRENT, EXPORTS, STAGING = "manifest.json", "CURRENT", "exports", ".staging"
 LAYOUT_VERSION = 2
@@ -103,6 +104,23 @@ class Staging:
     folder: Path
     summary: dict[str, Any] = field(default_factory=dict)
     published: Generation | None = None
+    written: dict[str, Written] = field(default_factory=dict)
+
+    def open(self, name: str) -> StagedFile:
+        """A new file in it, to be written and closed; it is hashed and flushed meanwhile."""
+        return StagedFile(self.folder / name, self.written, name)
+
+    def sha256(self, name: str) -> str:
+        """Hash of one of its files: as its writer told, or read again."""
+        told, path = self.written.get(name), self.folder / name
+        return told.sha256 if told and told.describes(path) else file_sha256(path)
+
+    def remember(self, folder: Path) -> None:
+        """Files that were hashed as they were written are known where they have been moved to."""
+        for name, told in self.written.items():
+            path = folder / name
+            if told.describes(path):
+                _verified[_identity(path)] = told.sha256
 
     @property
     def generation(self) -> Generation:
@@ -249,14 +267,11 @@ class Warehouse:
     def _publish(self, home: Path, staging: Staging, recipe: Recipe) -> Generation:
         summary = json.loads(canonical_json(staging.summary))  # as a reader will see it
         inside = sorted(staging.folder.rglob("*"))
-        files = {
-            path.relative_to(staging.folder).as_posix(): {
-                "sha256": file_sha256(path),
-                "bytes": path.stat().st_size,
-            }
-            for path in inside
-            if path.is_file()
-        }
+        files = {}
+        for path in inside:
+            if path.is_file():
+                name = path.relative_to(staging.folder).as_posix()
+                files[name] = {"sha256": staging.sha256(name), "bytes": path.stat().st_size}
         content_hash = _content_hash(files, summary)
         manifest = {
             "layout_version": LAYOUT_VERSION,
@@ -271,6 +286,7 @@ class Warehouse:
         self._files.sync(staging.folder)
         target = home / f"gen={content_hash}"
         self._move(staging.folder, target)
+        staging.remember(target)
         self._files.sync(home)
         self._point(home, staging, {"generation": content_hash, "recipe": recipe.digest})
         return Generation(target, content_hash, summary, recipe.digest)
@@ -361,13 +377,17 @@ def _intact(folder: Path) -> bool:
 _verified: dict[tuple[str, int, int, int], str] = {}
 
 
+def _identity(path: Path) -> tuple[str, int, int, int]:
+    status = path.stat()
+    return str(path), status.st_ino, status.st_ctime_ns, status.st_size
+
+
 def _checked(folder: Path, name: str) -> Path:
     path = folder / name
     declared = read_manifest(folder)["files"].get(name)
     if declared is None or not path.is_file():
         raise CorruptFile("a published file is missing", value=str(path))
-    status = path.stat()
-    key = (str(path), status.st_ino, status.st_ctime_ns, status.st_size)
+    key = _identity(path)
     if key not in _verified:
         _verified[key] = file_sha256(path)
     if _verified[key] != declared["sha256"]:

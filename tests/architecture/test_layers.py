@@ -13,7 +13,6 @@ STAGES = {"book_schemas", "books", "feature_kernel", "feature_block", "features"
 DATA = BASE | STAGES | {"market", "recordings", "session_quality", "traded", "traded_size"}
 BOOKS = {
     "market", "recordings", "session_quality", "session_markets", "book_schemas", "book_tables",
-    "book_replay",
 }  # fmt: skip
 # component -> what of the project it may import
 MAY_IMPORT = {
@@ -28,11 +27,15 @@ MAY_IMPORT = {
     "book_schemas": set(),
     "book_tables": BASE | {"market", "recordings", "book_schemas"},
     "session_markets": BASE | {"market", "recordings", "book_schemas", "storage"},
-    "book_replay": BASE | BOOKS - {"book_replay"},
-    "books": BASE | BOOKS | {"storage"},
+    "book_replay": BASE | BOOKS,
+    "book_writer": BASE | BOOKS | {"book_replay"},
+    "books": BASE | BOOKS | {"book_replay", "book_writer", "storage"},
     "elementary": {"compiled"},
     "feature_block": BASE | {"elementary"},
     "feature_kernel": BASE | {"market", "elementary", "feature_block"},
+    "tensor_writer": BASE
+    | {"market", "recordings", "book_schemas", "session_markets", "feature_kernel", "feature_block"}
+    | {"features"},
     "features": BASE
     | {"market", "books", "book_schemas", "feature_kernel", "feature_block", "storage"},
     "suitability": BASE | {"market", "books", "traded_size"},
@@ -43,7 +46,7 @@ MAY_IMPORT = {
     "trading": BASE | {"market", "books", "features"},
     "learning": BASE | {"trading", "storage"},
     "evaluation": BASE | {"trading"},
-    "stages": DATA | {"plans", "storage"},
+    "stages": DATA | {"book_replay", "book_writer", "tensor_writer"} | {"plans", "storage"},
     "plan_stages": DATA | {"plans", "storage", "stages", "trading", "learning", "evaluation"},
     "warehouse_views": DATA | {"storage", "stages", "plan_stages"},
     "rules": BASE | {"storage", "evaluation"},

@@ -1,0 +1,94 @@
+"""A file being written: hashed as its bytes come, flushed to the device while more are made.
+
+Reading a large file again for its hash, and waiting for the device at the end, take longer than
+what a kernel does to fill it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_FLUSH_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a file was when its writer closed it."""
+
+    sha256: str
+    bytes: int
+    modified_ns: int
+    inode: int
+
+    def describes(self, path: Path) -> bool:
+        """Whether a file is still the one that was closed."""
+        status = path.stat()
+        found = (status.st_size, status.st_mtime_ns, status.st_ino)
+        return found == (self.bytes, self.modified_ns, self.inode)
+
+
+class StagedFile(io.RawIOBase):
+    """A new file, written from its beginning to its end.
+
+    Args:
+        path: where.
+        told: gets an entry for the file's name when it is closed.
+        name: the file's name.
+    """
+
+    def __init__(self, path: Path, told: dict[str, Written], name: str) -> None:
+        self._file = path.open("xb", buffering=0)
+        self._told, self._name = told, name
+        self._digest = hashlib.sha256()
+        self._size = self._flushed = 0
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._flushing: Future[None] | None = None
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return self._size
+
+    def write(self, data: Any) -> int:
+        """Append bytes, or a contiguous array's."""
+        view = memoryview(data).cast("B")
+        written = 0
+        while written < len(view):
+            written += self._file.write(view[written:]) or 0
+        self._digest.update(view)
+        self._size += len(view)
+        done = self._flushing is None or self._flushing.done()
+        if done and self._size - self._flushed >= _FLUSH_BYTES:
+            self._wait()
+            self._flushed = self._size
+            self._flushing = self._flusher.submit(os.fdatasync, self._file.fileno())
+        return len(view)
+
+    def close(self) -> None:
+        """Wait for the device's answer to what it was given, and tell what was written."""
+        if self.closed:
+            return
+        try:
+            self._wait()
+            status = os.fstat(self._file.fileno())
+            self._told[self._name] = Written(
+                self._digest.hexdigest(), self._size, status.st_mtime_ns, status.st_ino
+            )
+        finally:
+            self._flusher.shutdown()
+            self._file.close()
+            super().close()
+
+    def _wait(self) -> None:
+        # a flush that failed is an error of the file, whenever it is noticed
+        if self._flushing is not None:
+            self._flushing.result()
