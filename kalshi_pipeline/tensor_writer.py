@@ -105,7 +105,8 @@ def _steps(
 ) -> NDArray[np.bool_]:
     # which rows are steps, whole segments at a time: a step depends on the one before
     is_step = np.zeros(int(end_row.max(initial=0)), dtype=np.bool_)
-    nothing = {field.name: np.zeros(0, field.type.to_pandas_dtype()) for field in BOOK_SCHEMA}
+    nothing = pa.schema([BOOK_SCHEMA.field(name) for name in BookColumns._fields]).empty_table()
+    unread = book_columns(nothing)
     held, begin, have, done = [], 0, 0, 0
     for table in ahead(blocks(_STEP_COLUMNS)):
         held.append(table)
@@ -114,8 +115,7 @@ def _steps(
         if ready == done:
             continue
         rows = pa.concat_tables(held)
-        columns = {name: rows[name].to_numpy() for name in _STEP_COLUMNS}
-        book = BookColumns(*({**nothing, **columns}[name] for name in BookColumns._fields))
+        book = unread._replace(**{name: _read_only(rows[name]) for name in _STEP_COLUMNS})
         some = slice(done, ready)
         is_step[begin : min(have, len(is_step))] |= steps_of_segments(
             book, first_row[some] - begin, end_row[some] - begin, min_step_ms
@@ -125,6 +125,13 @@ def _steps(
         cut = min(cut, have)
         held, begin = [rows.slice(cut - begin)], cut
     return is_step
+
+
+def _read_only(column: pa.ChunkedArray) -> NDArray[Any]:
+    # a column as the kernels are compiled for
+    values: NDArray[Any] = column.to_numpy()
+    values.flags.writeable = False
+    return values
 
 
 def _features(
