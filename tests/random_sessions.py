@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from kalshi_pipeline.books import Books, build_books
 from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.recordings.folder import Recording, session_info
-from kalshi_pipeline.recordings.ingest import IngestSummary, ingest
+from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA, IngestSummary, ingest
+from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA, MessageKind
 from tests.oracle.book import NO, YES, DictBook
 from tests.oracle.replay import Frame, Rule
 
@@ -165,13 +166,66 @@ class RandomSession:
         }
 
 
-def random_session(operations: Sequence[int], sequence: str, seed: int) -> RandomSession:
-    """Play operations, each an integer that seeds its own choices."""
-    return _Player(sequence, Random(seed)).play(operations)
+def random_session(
+    operations: Sequence[int], sequence: str, seed: int, *, lines: bool = True
+) -> RandomSession:
+    """Play operations, each an integer that seeds its own choices.
+
+    Args:
+        operations: what is played.
+        sequence: complete, shared or none.
+        seed: of the session's own choices.
+        lines: write each frame as a line, too.
+    """
+    return _Player(sequence, Random(seed), lines=lines).play(operations)
+
+
+def message_table(frames: Sequence[Frame]) -> tuple[pa.Table, pa.Table]:
+    """Message table and quarantine as decoding would leave them, without any line of text."""
+    rows: list[tuple[Any, ...]] = []
+    refused: list[dict[str, Any]] = []
+    for ordinal, frame in enumerate(frames):
+        known = frame.kind != "unreadable"
+        if frame.rejected:
+            refused.append(
+                {"frame": ordinal, "reason": frame.rejected, "epoch": frame.conn if known else None}
+            )
+        if not known:
+            continue
+        kind = MESSAGE_KINDS[frame.kind]
+        if frame.rejected and frame.kind != "other":
+            kind = MessageKind.REJECTED
+        market = frame.market if kind != MessageKind.CONTROL else None
+        said = kind in (MessageKind.DELTA, MessageKind.TRADE)
+        at = (ordinal, frame.conn, frame.sid, frame.seq, frame.recv_ms)
+        exchange_ms = frame.exchange_ms if said and frame.exchange_ms >= 0 else None
+        change = (frame.side, frame.price_bp, frame.size_centi) if said else (None,) * 3
+        rows.append((*at, exchange_ms, market, kind, *change, 0, ordinal * 1_000, None))
+        if kind == MessageKind.SNAPSHOT:
+            # as the decoder does: the YES levels first
+            levels = sorted(frame.levels, key=lambda level: level[0])
+            head, tail = (*at, None, market, MessageKind.LEVEL), (0, ordinal * 1_000, None)
+            rows += [(*head, *level, *tail) for level in levels]
+    columns = zip(*rows, strict=True) if rows else [[] for _ in MESSAGE_SCHEMA]
+    arrays = [
+        pa.array(column, pa.string()).dictionary_encode()
+        if field.name == "market"
+        else pa.array(column, field.type)
+        for column, field in zip(columns, MESSAGE_SCHEMA, strict=True)
+    ]
+    rejected = pa.Table.from_pylist(refused, schema=QUARANTINE_SCHEMA)
+    return pa.table(arrays, schema=MESSAGE_SCHEMA), rejected
+
+
+MESSAGE_KINDS = {
+    "snapshot": MessageKind.SNAPSHOT, "delta": MessageKind.DELTA, "trade": MessageKind.TRADE,
+    "other": MessageKind.CONTROL,
+}  # fmt: skip
 
 
 class _Player:
-    def __init__(self, sequence: str, random: Random) -> None:
+    def __init__(self, sequence: str, random: Random, *, lines: bool) -> None:
+        self.writes_lines = lines
         self.legacy, self.use_yes_price = random.random() < 0.3, random.random() < 0.3
         self.session = RandomSession(
             {
@@ -197,6 +251,9 @@ class _Player:
 
     def send(self, frame: Frame, line: bytes | None = None) -> None:
         self.session.frames.append(frame)
+        if not self.writes_lines:
+            self.session.lines.append(b"")
+            return
         self.session.lines.append(
             line or wire_line(frame, legacy=self.legacy, use_yes_price=self.use_yes_price)
         )
@@ -347,7 +404,7 @@ class _Player:
 
     def reject_foreign(self, market: str, random: Random) -> None:
         frame = self.next("delta", "KXFOREIGN-26", price_bp=100, size_centi=100)
-        line = wire_line(frame, use_yes_price=self.use_yes_price)
+        line = wire_line(frame, use_yes_price=self.use_yes_price) if self.writes_lines else None
         self.send(replace(frame, kind="other", market=None, rejected="unknown_market"), line)
 
     def corrupt(self, market: str, random: Random) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from dataclasses import replace
@@ -50,6 +53,7 @@ from tests.random_sessions import (
     RandomSession,
     books_of,
     ingested,
+    message_table,
     random_session,
     wire_line,
 )
@@ -75,7 +79,9 @@ def twin_of(session: RandomSession, config: BookConfig = CONFIG) -> oracle.Outco
     )
 
 
-def assert_equal(books: Books, twin: oracle.Outcome, session: RandomSession) -> None:
+def assert_equal(
+    books: Books, twin: oracle.Outcome, session: RandomSession, *, rebuilt: bool = True
+) -> None:
     rows = books.rows.to_pylist()
     place = {row["frame"]: number for number, row in enumerate(rows)}
     # the verdict of every frame
@@ -112,7 +118,7 @@ def assert_equal(books: Books, twin: oracle.Outcome, session: RandomSession) -> 
             assert changed == (ours["side"], ours["price_bp"], ours["size_centi"])
         assert row.columns == {name: ours[name] for name in row.columns}, ordinal
     assert_equal_segments(books, twin, place)
-    assert_equal_ladders(books, twin, place)
+    assert_equal_ladders(books, twin, place, rebuilt=rebuilt)
     for name in ("crossed_states", "crossed_ms", "drifted_levels", "clock_back", "gaps"):
         assert quality[name] == getattr(twin, name), name
     assert quality["lost_messages"] == twin.lost
@@ -135,7 +141,9 @@ def assert_equal_segments(books: Books, twin: oracle.Outcome, place: dict[int, i
     ]
 
 
-def assert_equal_ladders(books: Books, twin: oracle.Outcome, place: dict[int, int]) -> None:
+def assert_equal_ladders(
+    books: Books, twin: oracle.Outcome, place: dict[int, int], *, rebuilt: bool
+) -> None:
     kept = sorted(
         (place[ordinal], side, price_bp, size_centi)
         for ordinal, row in twin.rows.items()
@@ -144,33 +152,69 @@ def assert_equal_ladders(books: Books, twin: oracle.Outcome, place: dict[int, in
         for price_bp, size_centi in row.ladders[side].items()
     )
     assert kept == sorted(map(tuple, (row.values() for row in books.ladders.to_pylist())))
-    for ordinal, row in twin.rows.items():
+    for ordinal, row in twin.rows.items() if rebuilt else ():
         if row.kind != "close":
             whole = {(side, p): size for side in (YES, NO) for p, size in row.ladders[side].items()}
             assert ladder_at(books.rows, books.ladders, books.segments, place[ordinal]) == whole
 
 
-def assert_kernel_equals_twin(seed: int, length: int) -> None:
+def assert_kernel_equals_twin(seed: int, most: int, *, lines: bool = False) -> None:
+    """One random session of at most so many operations; without lines it skips the decoding."""
     random = Random(seed)
+    # most are short: what goes wrong does so within a few messages, and long ones take long
+    length = int(most * random.random() ** 2)
     steps = [random.getrandbits(32) for _ in range(length)]
     sequence = random.choice(["complete", "complete", "shared", "none"])
-    session = random_session(steps, sequence, seed)
-    trust = random.choice(["strict", "strict", "continuous"])
-    config = replace(CONFIG, trust=trust)
-    assert_equal(books_of(session.recording, config), twin_of(session, config), session)
+    session = random_session(steps, sequence, seed, lines=lines)
+    config = replace(CONFIG, trust=random.choice(["strict", "strict", "continuous"]))
+    if lines:
+        books = books_of(session.recording, config)
+    else:
+        recording, tables = session.recording, message_table(session.frames)
+        books = build_books(*tables, recording.info, recording.markets, config)
+    assert_equal(books, twin_of(session, config), session, rebuilt=lines)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.integers(0, 2**64), st.integers(0, 150))
-def test_the_kernel_equals_its_twin(seed, length):
-    assert_kernel_equals_twin(seed, length)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 2**64))
+def test_lines_decoded_and_replayed_equal_the_twin(seed):
+    assert_kernel_equals_twin(seed, 150, lines=True)
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_the_kernel_equals_its_twin(block):
+    for seed in range(100 * block, 100 * (block + 1)):
+        assert_kernel_equals_twin(seed, 300)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", range(10))
-def test_the_kernel_equals_its_twin_on_long_sessions(block):
-    for seed in range(100 * block, 100 * (block + 1)):
+@pytest.mark.parametrize("block", range(100))
+def test_the_kernel_equals_its_twin_a_hundred_thousand_times(block):
+    for seed in range(1_000 * (block + 1), 1_000 * (block + 2)):
         assert_kernel_equals_twin(seed, 300)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sessions"), [("NUMBA_DISABLE_JIT", 30), ("NUMBA_BOUNDSCHECK", 100)]
+)
+def test_the_kernels_mean_the_same_uncompiled_and_stay_within_their_arrays(setting, sessions):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", TWINS.format(sessions)],
+        env={**os.environ, setting: "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.stderr, done.stdout) == ("", "equal\n")
+
+
+TWINS = """
+from tests.test_books import assert_kernel_equals_twin
+for seed in range({}):
+    assert_kernel_equals_twin(seed, 100)
+print("equal")
+"""
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

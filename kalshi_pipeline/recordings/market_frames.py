@@ -26,9 +26,9 @@ from kalshi_pipeline.recordings.order_kernel import (
     scatter_rows,
     sort_records,
 )
-from kalshi_pipeline.recordings.replay_order import Survey, ahead, batch_columns
+from kalshi_pipeline.recordings.replay_order import MarketCodes, Survey, ahead, batch_columns
 
-GROUP_RECORDS = 6_000_000  # sorted in memory at a time: 384 MB
+GROUP_RECORDS = 12_000_000  # sorted in memory at a time: 768 MB
 MAX_MARKET_RECORDS = 24_000_000  # one market's: 1.5 GB
 _READ_RECORDS = 1 << 18
 
@@ -93,7 +93,7 @@ def _begins(records: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _rows(survey: Survey) -> Iterator[tuple[Batch, Rest, NDArray[np.int64]]]:
-    codes = dict(survey.codes)
+    codes = MarketCodes(dict(survey.codes))
     for table in ahead(survey.batches((*Batch._fields, *Rest._fields))):
         columns = batch_columns(table, (*Batch._fields, *Rest._fields), codes)
         batch = Batch(*(columns[name] for name in Batch._fields))

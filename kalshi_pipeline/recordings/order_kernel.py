@@ -89,12 +89,12 @@ def find_subscription(key: int, table: NDArray[np.int64], known: NDArray[np.int6
         table: `[power of two]` codes; -1 = free.
         known: `[S, 6]` subscriptions.
     """
-    mask = u(len(table) - 1)
-    mixed = u(key) * u(0x9E3779B97F4A7C15)
-    slot = (mixed ^ (mixed >> u(29))) & mask
-    while table[slot] >= 0 and known[u(table[slot]), KEY] != key:
-        slot = (slot + u(1)) & mask
-    return int(slot)
+    mask = len(table) - 1
+    mixed = (key >> 32) * 40_503 + (key & 0xFFFFFFFF) * 30_011
+    slot = (mixed ^ (mixed >> 15)) & mask
+    while table[u(slot)] >= 0 and known[u(table[u(slot)]), KEY] != key:
+        slot = (slot + 1) & mask
+    return slot
 
 
 @part

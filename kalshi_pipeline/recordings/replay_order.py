@@ -167,28 +167,49 @@ def survey(
     )
 
 
-def batch_columns(table: pa.Table, names: Sequence[str], codes: dict[str, int]) -> Columns:
+class MarketCodes:
+    """Codes of markets in the order in which they appear.
+
+    Args:
+        codes: those known already; grows.
+    """
+
+    def __init__(self, codes: dict[str, int]) -> None:
+        self.codes = codes
+        self._dictionary: pa.Array | None = None
+        self._table = np.zeros(0, np.int32)
+
+    def of(self, column: pa.ChunkedArray) -> NDArray[np.int32]:
+        """The code of each row; -1 = none."""
+        parts = [self._of(chunk) for chunk in column.chunks]
+        return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.int32), *parts])
+
+    def _of(self, chunk: pa.DictionaryArray) -> NDArray[np.int32]:
+        # batch after batch comes with the same dictionary
+        if self._dictionary is None or not chunk.dictionary.equals(self._dictionary):
+            names = chunk.dictionary.to_pylist()
+            known = self.codes
+            codes = [-1 if name is None else known.setdefault(name, len(known)) for name in names]
+            self._dictionary, self._table = chunk.dictionary, np.array([*codes, -1], np.int32)
+        indices = chunk.indices
+        if indices.null_count:
+            indices = indices.fill_null(len(self._table) - 1)
+        codes_of_rows: NDArray[np.int32] = np.take(self._table, indices.to_numpy())
+        return codes_of_rows
+
+
+def batch_columns(table: pa.Table, names: Sequence[str], markets: MarketCodes) -> Columns:
     """Columns of a batch as plain arrays; markets get codes as they appear."""
     columns: Columns = {}
     for name in names:
         values = table[name]
         if name == "market":
-            columns[name] = _market_codes(values, codes)
+            columns[name] = markets.of(values)
             continue
         if values.null_count:
             values = values.fill_null(_ABSENT[name])
         columns[name] = values.to_numpy()
     return columns
-
-
-def _market_codes(values: pa.ChunkedArray, codes: dict[str, int]) -> NDArray[np.int32]:
-    parts = [np.zeros(0, np.int32)]
-    for chunk in values.chunks:
-        names = chunk.dictionary.to_pylist()
-        table = [codes.setdefault(name, len(codes)) if name is not None else -1 for name in names]
-        indices = chunk.indices.fill_null(len(names)) if chunk.null_count else chunk.indices
-        parts.append(np.array([*table, -1], dtype=np.int32)[indices.to_numpy()])
-    return np.concatenate(parts) if len(parts) != 2 else parts[1]
 
 
 @dataclass
@@ -207,8 +228,9 @@ class _Scan:
         self._grow()
         found = [np.zeros((0, 4), np.int64)]
         events, times = np.zeros((_EVENTS, 4), np.int64), np.zeros((_EVENTS, 3), np.int64)
+        markets = MarketCodes(self.codes)
         for table in ahead(self.batches(Batch._fields)):
-            rows = Batch(**batch_columns(table, Batch._fields, self.codes))
+            rows = Batch(**batch_columns(table, Batch._fields, markets))
             new = np.zeros((len(self.codes) - len(self.markets), MARKET_WIDTH), np.int64)
             new[:, LAST_BOOK] = -1
             self.markets = np.concatenate([self.markets, new])
@@ -288,7 +310,7 @@ def _in_order(
             value=rows,
         )
     table = pa.concat_tables([*batches(_ALL_COLUMNS)]).unify_dictionaries().combine_chunks()
-    column = batch_columns(table, ("kind", "frame", "epoch", "sid", "seq"), {})
+    column = batch_columns(table, ("kind", "frame", "epoch", "sid", "seq"), MarketCodes({}))
     heads = np.flatnonzero(column["kind"] != MessageKind.LEVEL)
     epoch, sid, seq, frame = (column[name][heads] for name in ("epoch", "sid", "seq", "frame"))
     key = epoch.astype(np.int64) << 32 | (sid.astype(np.int64) & 0xFFFFFFFF)
@@ -364,8 +386,9 @@ def _contents(
     # what frames say, level by level
     names = ("frame", "market", "kind", "side", "price_bp", "size_centi")
     contents: dict[int, tuple[tuple[int, ...], ...]] = dict.fromkeys(wanted.tolist(), ())
+    markets = MarketCodes(codes)
     for table in batches(names):
-        columns = batch_columns(table, names, codes)
+        columns = batch_columns(table, names, markets)
         place = np.searchsorted(wanted, columns["frame"])
         place[place == len(wanted)] = 0
         rows = np.flatnonzero(wanted[place] == columns["frame"])

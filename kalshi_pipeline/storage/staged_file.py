@@ -47,7 +47,7 @@ class StagedFile(io.RawIOBase):
         self._told, self._name = told, name
         self._digest = hashlib.sha256()
         self._size = self._flushed = 0
-        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._flusher, self._hasher = ThreadPoolExecutor(1, "flush"), ThreadPoolExecutor(1, "hash")
         self._flushing: Future[None] | None = None
 
     def writable(self) -> bool:
@@ -61,10 +61,12 @@ class StagedFile(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Append bytes, or a contiguous array's."""
         view = memoryview(data).cast("B")
+        # the system copies the bytes while they are hashed
+        hashing = self._hasher.submit(self._digest.update, view)
         written = 0
         while written < len(view):
             written += self._file.write(view[written:]) or 0
-        self._digest.update(view)
+        hashing.result()
         self._size += len(view)
         done = self._flushing is None or self._flushing.done()
         if done and self._size - self._flushed >= _FLUSH_BYTES:
@@ -85,6 +87,7 @@ class StagedFile(io.RawIOBase):
             )
         finally:
             self._flusher.shutdown()
+            self._hasher.shutdown()
             self._file.close()
             super().close()
 

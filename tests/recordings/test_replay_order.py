@@ -16,7 +16,13 @@ from kalshi_pipeline.market.replay_tables import FRAME, FrameKind
 from kalshi_pipeline.recordings import market_frames, replay_order
 from kalshi_pipeline.recordings.messages import MessageKind
 from kalshi_pipeline.recordings.order_kernel import IDLE_BUCKET_MS, Batch
-from kalshi_pipeline.recordings.replay_order import Survey, batch_columns, in_memory, survey
+from kalshi_pipeline.recordings.replay_order import (
+    MarketCodes,
+    Survey,
+    batch_columns,
+    in_memory,
+    survey,
+)
 from tests.oracle.replay import DAY_MS, Frame
 from tests.random_sessions import Lines, books_of, ingested, random_session, wire_line
 
@@ -47,7 +53,8 @@ class Ordered:
             DAY_MS, **settings,
         )  # fmt: skip
         parts = [*self.found.batches(Batch._fields)]
-        columns = [batch_columns(part, Batch._fields, dict(self.found.codes)) for part in parts]
+        codes = MarketCodes(dict(self.found.codes))
+        columns = [batch_columns(part, Batch._fields, codes) for part in parts]
         for name in Batch._fields:
             values = np.concatenate([np.zeros(0, int), *(part[name] for part in columns)])
             kinds = [np.zeros(0, int), *(part["kind"] for part in columns)]
