@@ -60,7 +60,8 @@ class StagedFile(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         """Append bytes, or a contiguous array's."""
-        view = memoryview(data).cast("B")
+        whole = memoryview(data)
+        view = whole.cast("B") if whole.nbytes else memoryview(b"")
         # the system copies the bytes while they are hashed
         hashing = self._hasher.submit(self._digest.update, view)
         written = 0

@@ -26,7 +26,9 @@ def write(path: Path, *parts: object) -> tuple[Written, bytes]:
 
 
 def test_a_file_is_hashed_as_it_is_written(tmp_path):
-    told, content = write(tmp_path / "a", b"one", np.arange(5, dtype=np.int32), b"")
+    told, content = write(
+        tmp_path / "a", b"one", np.arange(5, dtype=np.int32), b"", np.zeros((0, 3))
+    )
     assert content == b"one" + np.arange(5, dtype=np.int32).tobytes()
     assert told.sha256 == hashlib.sha256(content).hexdigest()
     assert (told.bytes, told.describes(tmp_path / "a")) == (23, True)
