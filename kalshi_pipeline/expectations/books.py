@@ -15,6 +15,8 @@ from kalshi_pipeline.market.integrity import Reason, label
 from kalshi_pipeline.market.replay_tables import RowKind
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
 from kalshi_pipeline.storage.publish import Generation
+from kalshi_pipeline.traded import DEPLETION_SCHEMA
+from kalshi_pipeline.traded_size import TRADED_SCHEMA
 
 MAX_LOSS_RATE = 0.01  # reliability rule D1: above it the session does not go on
 
@@ -37,6 +39,8 @@ OF_THE_SESSION = (
     equal("segment_rows", "segment_messages", "segments span the rows that name them"),
     none("segment_overlaps", "segments follow each other and none is empty"),
     none("ladder_faults", "kept ladders hold sizes at prices inside the dollar"),
+    none("depletion_faults", "what left the touch was traded or cancelled, no less than nothing"),
+    none("traded_faults", "every market has one traded size, from a source that is named"),
     between("loss_rate", 0, MAX_LOSS_RATE, "at most 1 % of the messages are lost (D1)"),
     none("lost_messages", "no sequence number is missing (D1)", warns=True),
     none("after_gap", "no message falls between a gap and the next snapshot (D1)", warns=True),
@@ -142,6 +146,17 @@ SELECT count(*) FILTER (
     size_centi < 1 OR price_bp < 1 OR price_bp >= $dollar OR side > 1 OR "row" < 0
 ) AS ladder_faults FROM ladders
 """
+_DEPLETION = """
+SELECT count(*) FILTER (
+    traded_centi < 0 OR cancelled_centi < 0 OR traded_centi + cancelled_centi < 1
+    OR confidence > 100 OR "row" < 0
+) AS depletion_faults FROM depletion
+"""
+_TRADED = """
+SELECT count(*) - count(DISTINCT market)
+    + count(*) FILTER (traded_centi < 0 OR source NOT IN ('trades', 'ticker', 'none'))
+    AS traded_faults FROM traded
+"""
 _STATE_COLUMNS = (
     "market", "segment", "time_ms", "kind", "side", "size_centi", "bid_bp", "ask_bp",
     "bid_size_centi", "ask_size_centi", "bid_near_centi", "ask_near_centi", "bid_total_centi",
@@ -228,6 +243,12 @@ def _session(books: Generation, markets: list[Row]) -> Row:
         ("first_row", "end_row", "start_ms", "end_ms", "messages", "ended_by"),
     )
     ladders = Source(folder / "ladders.parquet", LADDER_SCHEMA, LADDER_SCHEMA.names)
+    depletion = Source(
+        folder / "depletion.parquet",
+        DEPLETION_SCHEMA,
+        ("row", "traded_centi", "cancelled_centi", "confidence"),
+    )
+    traded = Source(folder / "traded.parquet", TRADED_SCHEMA, ("market", "source", "traded_centi"))
     refused, lost = sum(said["quarantined"].values()), said["lost_messages"]
     after_gap = put_aside.get(label(Reason.AFTER_GAP), 0)
     missing, expected = lost + after_gap, said["rows_in"] + lost
@@ -249,9 +270,12 @@ def _session(books: Generation, markets: list[Row]) -> Row:
         "clock_back": said["clock_back"],
         "drifted_levels": said["drifted_levels"],
         "segment_rows": sum(market["segment_rows"] for market in markets),
-        **{name: values[0] for name, values in query(_SEGMENTS, {"segments": segments}).items()},
-        **{
-            name: values[0]
-            for name, values in query(_LADDERS, {"ladders": ladders}, dollar=BP_PER_DOLLAR).items()
-        },
+        **_first(query(_SEGMENTS, {"segments": segments})),
+        **_first(query(_LADDERS, {"ladders": ladders}, dollar=BP_PER_DOLLAR)),
+        **_first(query(_DEPLETION, {"depletion": depletion})),
+        **_first(query(_TRADED, {"traded": traded})),
     }
+
+
+def _first(columns: dict[str, list[Any]]) -> Row:
+    return {name: values[0] for name, values in columns.items()}
