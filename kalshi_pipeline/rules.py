@@ -30,9 +30,9 @@ class Finding:
 
 def hold_earns_nothing(evaluation: Generation) -> Finding:
     """Doing nothing changes nothing: the first check of any account."""
-    from kalshi_pipeline.evaluation.ledger import LEDGER_SCHEMA
+    from kalshi_pipeline.evaluation.ledger import JUDGED_SCHEMA
 
-    ledger = read_table(evaluation.path("ledger.parquet"), LEDGER_SCHEMA, ["policy", "pnl_micro"])
+    ledger = read_table(evaluation.path("ledger.parquet"), JUDGED_SCHEMA, ["policy", "pnl_micro"])
     of_hold = ledger["pnl_micro"].to_numpy()[np.array(ledger["policy"].to_pylist()) == "Hold"]
     moved = int(np.abs(of_hold).sum())
     return Finding(

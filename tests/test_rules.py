@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kalshi_pipeline import rules
-from kalshi_pipeline.evaluation.ledger import LEDGER_SCHEMA
+from kalshi_pipeline.evaluation.ledger import JUDGED_SCHEMA
 from kalshi_pipeline.rules import Finding
 from kalshi_pipeline.storage import checkpoints
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse
@@ -51,7 +51,7 @@ def test_every_rule_is_tested_here():
 def ledger(*rows: tuple[str, int]) -> Callable[[Path], None]:
     def fill(folder: Path) -> None:
         entries = [{"policy": policy, "pnl_micro": pnl_micro} for policy, pnl_micro in rows]
-        table = pa.Table.from_pylist(entries, schema=LEDGER_SCHEMA)
+        table = pa.Table.from_pylist(entries, schema=JUDGED_SCHEMA)
         pq.write_table(table, folder / "ledger.parquet")
 
     return fill

@@ -46,3 +46,7 @@ LEDGER_SCHEMA = pa.schema(
         *((name, pa.int64()) for name in ACTION_COLUMNS),
     ]
 )
+# as it is published
+JUDGED_SCHEMA = LEDGER_SCHEMA.append(pa.field("role", pa.string())).append(
+    pa.field("label", pa.string())
+)
