@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.timing import Row
 
 RESULTS = Path(__file__).with_name("results.json")
-STAGES = ("books", "ingest", "features", "environment", "learning", "evaluation")
+STAGES = ("books", "ingest", "features", "scale", "environment", "learning", "evaluation")
 SESSION, QUICK_SESSION = 32, 25  # of the training plan, generated
 
 
@@ -62,7 +62,7 @@ def _measured(*, quick: bool, only: Sequence[str] | None) -> list[Row]:
 
 def stages_of(*, quick: bool) -> dict[str, Callable[[Material], list[Row]]]:
     """Name -> measurement; slow stages get fewer rounds, a quick rollout a quarter of the steps."""
-    from benchmarks import books, environment, evaluation, features, ingest, learning
+    from benchmarks import books, environment, evaluation, features, ingest, learning, scale
     from benchmarks.data import CONFIG
     from benchmarks.timing import Effort
 
@@ -73,6 +73,7 @@ def stages_of(*, quick: bool) -> dict[str, Callable[[Material], list[Row]]]:
         "books": partial(books.measure, effort=often),
         "ingest": partial(ingest.measure, effort=seldom),
         "features": partial(features.measure, effort=often),
+        "scale": partial(scale.measure, effort=seldom),
         "environment": partial(environment.measure, effort=often),
         "learning": partial(learning.measure, effort=seldom, config=ppo),
         "evaluation": partial(evaluation.measure, effort=seldom, config=ppo),
@@ -90,10 +91,14 @@ def _print_table(rows: Sequence[Row]) -> None:
     for heading in ("rate", "unit", "project is faster by"):
         table.add_column(heading, justify="right" if heading != "unit" else "left")
     for entry in rows:
-        table.add_row(f"[bold]{entry.name}[/]", f"{entry.value:,.0f}", entry.unit, "")
+        table.add_row(f"[bold]{entry.name}[/]", _shown(entry.value), entry.unit, "")
         for name, rate, ratio in table_lines(entry):
-            table.add_row(f"  {name}", f"{rate:,.0f}", entry.unit, _times(ratio))
+            table.add_row(f"  {name}", _shown(rate), entry.unit, _times(ratio))
     Console(width=110).print(table)
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _times(ratio: float) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("stable_baselines3")
 
-from benchmarks import books, environment, evaluation, features, ingest, learning
+from benchmarks import books, environment, evaluation, features, ingest, learning, scale
 from benchmarks.__main__ import STAGES, stages_of, write_results
 from benchmarks.data import material
 from benchmarks.plain_environment import assert_same_rewards
@@ -46,6 +46,18 @@ def test_a_stage_reports_rates_beside_a_floor(session, measure, unit, settings):
     for entry in rows:
         rates_seen = [entry.value, *entry.peers.values(), *([entry.floor] if entry.floor else [])]
         assert all(np.isfinite(rate) and rate > 0 for rate in rates_seen)
+
+
+def test_sizes_are_taken_in_fresh_processes_with_their_peak_of_memory():
+    sizes = {"a thousand": 1_000, "three thousand": 3_000}
+    rows = scale.measure(None, ONCE, sizes, QUICK_PROFILES[903])
+    assert [(entry.name, entry.unit, [*entry.peers]) for entry in rows] == [
+        ("scale_0m", "deltas/s", ["a thousand"]),
+        ("scale_0m, peak memory", "GiB", ["a thousand"]),
+        ("small_session", "s", ["imports", "ingest", "books", "tensors", "suitable markets"]),
+        ("small_session, peak memory", "GiB", []),
+    ]
+    assert all(value > 0 for entry in rows for value in (entry.value, *entry.peers.values()))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""The stages of one session in a process of their own.
+
+`python -m benchmarks.one_session ROOT SESSION [RECORDING]` prints what each took and the peak of
+memory, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+
+def main() -> None:
+    """Take a session from its message table, or from its recording, through the stages."""
+    begun = perf_counter()
+    root, session, *recording = sys.argv[1:]
+    from kalshi_pipeline import stages
+    from kalshi_pipeline.recordings.folder import open_folder
+    from kalshi_pipeline.storage.publish import Warehouse
+
+    warehouse, number = Warehouse(Path(root)), int(session)
+    took = {"imports": perf_counter() - begun}
+
+    def timed(name: str, stage: Callable[[], object]) -> None:
+        start = perf_counter()
+        stage()
+        took[name] = perf_counter() - start
+
+    if recording:
+        source = open_folder(Path(recording[0]))
+        timed("ingest", lambda: stages.ingest_session(warehouse, source))
+    timed("books", lambda: stages.build_session_books(warehouse, number))
+    timed("tensors", lambda: stages.build_session_tensors(warehouse, number))
+    if recording:
+        timed("suitable markets", lambda: stages.choose_session_markets(warehouse, number))
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+    print(json.dumps({"peak_gib": peak_gib, **took}))
+
+
+if __name__ == "__main__":
+    main()
