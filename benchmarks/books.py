@@ -30,7 +30,7 @@ UNIT = "deltas/s"
 FLOOR = "gather, add, scatter"
 DELTAS = 2_000_000
 PYTHON_DELTAS = 50_000  # Python's books are timed on so many, theirs being the same rate for any
-BUFFER_ROWS = 1 << 13  # of the output: written again and again, as a consumer in a loop would
+BUFFER_ROWS = 1 << 15  # of the output: written again and again, as a consumer in a loop would
 
 
 def measure(_: Material, effort: Effort, deltas: int = DELTAS) -> list[Row]:
@@ -51,8 +51,11 @@ def measure(_: Material, effort: Effort, deltas: int = DELTAS) -> list[Row]:
     }
     if sorted_books := _sorted_books():
         contestants["sortedcontainers"] = _python_book(few, sorted_books)
-    busiest = int(np.bincount(flow.market).argmax())
-    contestants |= _hftbacktest(only_market(flow, busiest))
+    busiest = only_market(flow, int(np.bincount(flow.market).argmax()))
+    contestants["replay, busiest market alone"] = Contestant(
+        Replay(*frames_of(busiest), touch_only=True).run
+    )
+    contestants |= _hftbacktest(busiest)
     return [row("book_replay", UNIT, contestants, effort, FLOOR)]
 
 

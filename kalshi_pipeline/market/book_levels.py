@@ -44,7 +44,7 @@ def set_level(frame, market, rules, state, ladder, after):  # type: ignore[no-un
     ladder[u(start + place)] = after
     change_level(
         state, YES + side * SIDE_WIDTH, ladder, start, place, before, after,
-        market[NEAR_PLACES], rules.cost_size_centi,
+        market[NEAR_PLACES], rules.cost_size_centi, True,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ SIDE_WIDTH = 8
 
 
 @part
-def change_level(state, s, ladder, start, place, before, after, near, k):  # type: ignore[no-untyped-def]
+def change_level(state, s, ladder, start, place, before, after, near, k, depth):  # type: ignore[no-untyped-def]
     """Account for one level of a side that went from `before` to `after`; it lies in the ladder.
 
     Args:
@@ -36,14 +36,19 @@ def change_level(state, s, ladder, start, place, before, after, near, k):  # typ
         after: its size, at least 0.
         near: how many places are near the best.
         k: size of which the proceeds are known.
+        depth: whether more is wanted than the two best levels and their number.
     """
     change = after - before
-    state[u(s + TOTAL)] += change
+    if depth:
+        state[u(s + TOTAL)] += change
     if (before > 0) & (after > 0):
-        # no branch: whether a change lies near the touch cannot be predicted
-        state[u(s + NEAR)] += change * (place >= state[u(s + BEST)] - near)
+        if depth:
+            # no branch: whether a change lies near the touch cannot be predicted
+            state[u(s + NEAR)] += change * (place >= state[u(s + BEST)] - near)
     elif before != after:
         _change_levels(state, s, ladder, start, place, before, change, near)
+    if not depth:
+        return
     mark = state[u(s + MARK)]
     if (place > mark) | ((place == mark) & (state[u(s + ABOVE)] + after < k)):
         _move_mark(state, s, ladder, start, place, change, k)

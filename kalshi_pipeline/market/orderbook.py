@@ -181,6 +181,7 @@ def _plain_deltas(  # type: ignore[no-untyped-def]
     # the deltas of one open book, up to the first frame that asks for more than that
     step, levels, sub = market[STEP], market[LEVELS], state[SUB]
     inverse, near, k = market[INVERSE], market[NEAR_PLACES], rules.cost_size_centi
+    depth = not rules.touch_only
     f, first_row = counters[_AT_FRAME], counters[N_ROWS]
     r, now, known = first_row, state[TIME], state[EXCHANGE]
     until_kept, segment, back = state[UNTIL_KEPT], state[SEGMENT], rules.clock_back_ms
@@ -214,11 +215,11 @@ def _plain_deltas(  # type: ignore[no-untyped-def]
         if (after < 0) | (not valid[u(side), u(place)]) | (crosses and after > 0):
             break
         ladder[u(start + place)] = after
-        change_level(state, s, ladder, start, place, before, after, near, k)
+        change_level(state, s, ladder, start, place, before, after, near, k, depth)
         now = max(now, frame["time_ms"])
         known = max(known, frame["exchange_ms"])
         write_touch(r, step, levels, state, ladder, wide, narrow)
-        if not rules.touch_only:
+        if depth:
             write_message(r, frame, now, wide, narrow, tiny)
             write_depth(r, step, k, state, wide, narrow)
         r += 1
