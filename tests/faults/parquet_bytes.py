@@ -34,10 +34,10 @@ SCHEMAS = {
 
 
 def a_table(schema: pa.Schema, random: Random) -> pa.Table:
-    """Rows of every type a schema has, some of them missing."""
+    """Rows of every type a schema has, some of them missing where they may be."""
 
-    def value(kind: pa.DataType) -> object:
-        if random.random() < 0.1:
+    def value(kind: pa.DataType, may_be_missing: bool = True) -> object:
+        if random.random() < 0.1 and may_be_missing:
             return None
         if pa.types.is_list(kind):
             return [value(kind.value_type) for _ in range(random.randint(0, 3))]
@@ -49,7 +49,7 @@ def a_table(schema: pa.Schema, random: Random) -> pa.Table:
             return random.random()
         return random.choice((0, 1, 7, random.randint(0, 100)))
 
-    rows = [{field.name: value(field.type) for field in schema} for _ in range(200)]
+    rows = [{field.name: value(field.type, field.nullable) for field in schema} for _ in range(200)]
     return pa.Table.from_pylist(rows, schema=schema)
 
 
