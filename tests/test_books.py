@@ -363,6 +363,18 @@ def test_without_metadata_little_is_known_and_nothing_made_up():
     assert market.grid.step_bp == 100
 
 
+def test_ticks_of_an_undeclared_market_do_not_depend_on_the_prices_it_will_show():
+    finer = replace(DELTA, price_bp=4_010)
+    early, late = (
+        books_of(lines_of(*frames)).markets[0] for frames in ([SNAPSHOT], [SNAPSHOT, finer])
+    )
+    assert np.array_equal(early.grid.tick_up_bp, late.grid.tick_up_bp)
+    assert (early.grid.step_bp, late.grid.step_bp) == (100, 10)
+    # the finer price rests in the book, but no order of ours is put there
+    assert (late.grid.resting[4_010], late.grid.valid[4_010]) == (True, False)
+    assert books_of(lines_of(SNAPSHOT, finer)).quality["applied"] == 2
+
+
 @pytest.mark.parametrize("result", [None, "", "YES", "void", 1, ["yes"], {}])
 def test_a_result_is_yes_or_no_or_unknown(result):
     assert market_of(result=result).result is None
