@@ -37,8 +37,8 @@ def measure(_: Material, effort: Effort, deltas: int = DELTAS) -> list[Row]:
     """A thousand markets beside Python books; the busiest of them beside hftbacktest, if present.
 
     The flow's changes fall where those of the recorded sessions do. `book_replay` checks every
-    message and keeps ladders, totals, depths and costs as always, and writes the touch of each
-    delta, which is what its peers give; `all outputs` writes the whole book table as well.
+    message, keeps ladders and best levels and writes the touch of each delta, which is what its
+    peers give; `all outputs` keeps totals, depths and costs and writes the whole book table.
     """
     flow = order_flow(deltas)
     frames, begins = frames_of(flow)
