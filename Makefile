@@ -10,7 +10,7 @@ export PATH := $(BIN):$(PATH)
 export OPENBLAS_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup home run test soak lint ui bench docs clean
+.PHONY: setup home run test soak crosscheck lint ui bench docs clean
 
 setup: $(VENV)/.ready
 
@@ -33,6 +33,12 @@ test: home
 
 soak: home
 	HYPOTHESIS_PROFILE=drawn $(BIN)/python -m pytest -n 2 -m slow
+
+# against hftbacktest, which needs an older NumPy and so an environment of its own
+crosscheck: home
+	test -d .venv-peers || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check "hftbacktest==2.4.4"
+	$(BIN)/python -m pytest -n 0 tests/crosscheck
 
 lint: setup
 	$(BIN)/ruff check .
