@@ -48,6 +48,7 @@ def write_session_books(
     open_file: Open,
     scratch: Path | None = None,
     *,
+    beside: Callable[[pa.Table], object] | None = None,
     block_rows: int = BLOCK_ROWS,
     group_records: int = GROUP_RECORDS,
 ) -> dict[str, Any]:
@@ -58,6 +59,7 @@ def write_session_books(
         rejected: what decoding put into quarantine; it comes first there.
         open_file: makes a file.
         scratch: folder for sorting what does not fit into memory.
+        beside: gets the rows of the book table too, while they lie in memory.
         block_rows: rows of a row group of the book table.
         group_records: frame records sorted in memory at a time.
 
@@ -74,12 +76,14 @@ def write_session_books(
         taken.append(free.get())
         return taken[-1]
 
-    with _Tables(open_file, rejected) as tables, ThreadPoolExecutor(1, "books") as beside:
+    with _Tables(open_file, rejected) as tables, ThreadPoolExecutor(1, "books") as writer:
         writing: list[Future[None]] = []
         for block in replay.blocks(take, scratch, group_records):
             for done in writing[:-1]:
                 done.result()
-            writing = [*writing[-1:], beside.submit(_write, tables, block, taken.pop(), free)]
+            writing = [*writing[-1:], writer.submit(_write, tables, block, taken.pop(), free)]
+            if beside is not None:
+                beside(block.rows)
         for done in writing:
             done.result()
     _write_table(market_table(replay.markets), open_file, "markets.parquet")

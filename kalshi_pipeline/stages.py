@@ -36,7 +36,7 @@ from kalshi_pipeline.suitability import (
     write_suitable_markets,
 )
 from kalshi_pipeline.tensor_writer import write_session_tensors
-from kalshi_pipeline.traded import TRADED_VERSION, write_traded
+from kalshi_pipeline.traded import TRADED_VERSION, TradedWriter, silent_markets
 from kalshi_pipeline.traded_size import TRADED_SCHEMA, batches
 
 RAW, BOOKS, TENSORS, SUITABLE = "raw_messages", "books", "feature_tensors", "suitable_markets"
@@ -88,15 +88,23 @@ def build_session_books(
         config,
     )
     with warehouse.stage(BOOKS, str(session), recipe) as staging:
-        measured = write_session_books(replay, rejected, staging.open, staging.folder)
-        traded = write_traded(raw.path("messages.parquet"), staging.folder, info, config.depletion)
+        with TradedWriter(
+            raw.path("messages.parquet"),
+            info,
+            config.depletion,
+            staging.open,
+            silent_markets(replay.survey),
+        ) as traded:
+            measured = write_session_books(
+                replay, rejected, staging.open, staging.folder, beside=traded.add
+            )
         counted = raw.summary
         quality = {
             **measured,
             "frames": counted["frames"],
             # what must be accounted for, counted by another stage
             "raw_rows": counted["deltas"] + counted["snapshots"] + counted["rejected"],
-            **traded,
+            **traded.figures,
         }
         quality["declared_true"] = declared_true(info.declared, quality)
         (staging.folder / "session_quality.json").write_text(canonical_json(quality))

@@ -60,6 +60,10 @@ class Frames:
         return Frames(*(values[order] for values in vars(self).values()))
 
 
+_TYPES: tuple[type[Any], ...] = (np.int32, np.int32, np.int64, np.int64, np.int64)
+NOTHING = Frames(*(np.zeros(0, dtype) for dtype in _TYPES))
+
+
 def batches(path: Path, columns: Collection[str]) -> Iterator[pa.RecordBatch]:
     """Some columns of a Parquet file, so many rows at a time; its tickers stay dictionaries."""
     with pq.ParquetFile(path, read_dictionary=["market"]) as file:
@@ -119,10 +123,9 @@ def scan(messages: Path) -> tuple[tuple[str, ...], Frames, Frames]:
 
 
 def _joined(parts: list[list[NDArray[Any]]], rank: NDArray[np.int32]) -> Frames:
-    types = (np.int32, np.int32, np.int64, np.int64, np.int64)
     whole = [
         np.concatenate([np.zeros(0, dtype), *(part[i] for part in parts)]).astype(dtype)
-        for i, dtype in enumerate(types)
+        for i, dtype in enumerate(_TYPES)
     ]
     return Frames(rank[whole[0]] if len(rank) else whole[0], *whole[1:])
 

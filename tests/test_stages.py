@@ -28,7 +28,7 @@ from kalshi_pipeline.trading.universe import Exclusion
 PYARROW = "26.0.1"
 GOLDEN = {
     RAW: ("3.2", "80f552c939aac990"),
-    BOOKS: ("6.3.1.1", "113af137a13958f7"),
+    BOOKS: ("6.3.2.1", "113af137a13958f7"),
     TENSORS: ("4.2", "731f3e167ad73544"),
     SUITABLE: ("3", "21699144a0a2f0cf"),
 }

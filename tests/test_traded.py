@@ -13,11 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kalshi_pipeline import traded, traded_size
+from kalshi_pipeline import traded_size
+from kalshi_pipeline.book_writer import in_folder
 from kalshi_pipeline.books import write_books
 from kalshi_pipeline.config import DepletionConfig
+from kalshi_pipeline.market.depletion import BookBatch
+from kalshi_pipeline.recordings.folder import SessionInfo
 from kalshi_pipeline.recordings.messages import MessageKind
-from kalshi_pipeline.traded import write_traded
+from kalshi_pipeline.recordings.replay_order import in_memory, survey
+from kalshi_pipeline.traded import TradedWriter, silent_markets
 from tests.oracle.book import NO, YES
 from tests.oracle.depletion import touch_decreases
 from tests.oracle.replay import Frame
@@ -27,6 +31,17 @@ from tests.sessions import Replayed, replayed
 A = "KXA-26"
 CONFIG = DepletionConfig()
 BOOK = ((YES, 4_000, 10_000), (YES, 3_900, 10_000), (NO, 5_000, 10_000))
+
+
+def write_traded(
+    messages: Path, folder: Path, info: SessionInfo, silent: tuple[str, ...] | None = None
+) -> dict:
+    """The two tables of a session whose books are written, and its figures."""
+    writer = TradedWriter(messages, info, CONFIG, in_folder(folder), silent)
+    with writer:
+        for batch in traded_size.batches(folder / "books.parquet", BookBatch._fields):
+            writer.add(pa.Table.from_batches([batch]))
+    return writer.figures
 
 
 class Feed:
@@ -69,7 +84,7 @@ class Feed:
         recording = Lines(self.lines, self.header)
         pq.write_table(ingested(recording).messages, folder / "messages.parquet")
         write_books(books_of(recording), folder)
-        return write_traded(folder / "messages.parquet", folder, recording.info, CONFIG)
+        return write_traded(folder / "messages.parquet", folder, recording.info)
 
 
 def market(folder: Path, ticker: str = A) -> dict:
@@ -87,7 +102,7 @@ def written(session: Replayed, folder: Path) -> dict:
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(session.messages, folder / "messages.parquet")
     write_books(session.books, folder)
-    return write_traded(folder / "messages.parquet", folder, session.info, CONFIG)
+    return write_traded(folder / "messages.parquet", folder, session.info)
 
 
 # --- the source of traded size
@@ -168,6 +183,29 @@ def test_a_decrease_against_the_book_of_another_segment_is_none(tmp_path):
     assert depletion(tmp_path) == [(0, 100, 0)]
 
 
+def test_of_a_silent_session_the_messages_are_not_read(tmp_path):
+    feed = Feed().lose(100, 1).lose(100, 2)
+    figures = feed.write(tmp_path)
+    tables = [(tmp_path / name).read_bytes() for name in ("traded.parquet", "depletion.parquet")]
+    missing, info = tmp_path / "missing", Lines(feed.lines, feed.header).info
+    assert write_traded(missing, tmp_path, info, silent=(A,)) == figures
+    again = [(tmp_path / name).read_bytes() for name in ("traded.parquet", "depletion.parquet")]
+    assert again == tables
+    assert depletion(tmp_path) == [(0, 100, 0), (0, 100, 0)]
+
+
+def test_a_session_with_any_of_its_frames_is_not_silent(tmp_path):
+    def silent(feed: Feed) -> tuple[str, ...] | None:
+        recording = Lines(feed.lines, feed.header)
+        tables = ingested(recording)
+        found = survey(in_memory(tables.messages), tables.rejected, recording.info, 60_000)
+        return silent_markets(found)
+
+    assert silent(Feed().lose(100, 1)) == (A,)
+    assert silent(Feed().trade(100, 1)) is None
+    assert silent(Feed().ticker(100, 1)) is None
+
+
 def test_a_session_of_polls_has_no_decreases(tmp_path):
     feed = Feed(sequence="none")
     figures = feed.book("snapshot", 5, levels=BOOK[:1]).write(tmp_path)
@@ -179,8 +217,7 @@ def test_a_session_of_polls_has_no_decreases(tmp_path):
 def test_the_size_of_a_batch_changes_nothing(generated, tmp_path, monkeypatch, batch):
     session = replayed(generated / "901")
     figures = written(session, tmp_path / "whole")
-    for module in (traded, traded_size):
-        monkeypatch.setattr(module, "BATCH_ROWS", batch)
+    monkeypatch.setattr(traded_size, "BATCH_ROWS", batch)
     assert written(session, tmp_path / "parts") == figures
     for name in ("traded.parquet", "depletion.parquet"):
         one, other = (pq.read_table(tmp_path / place / name) for place in ("whole", "parts"))
@@ -198,7 +235,7 @@ def test_in_any_session_the_parts_make_the_whole(tmp_path_factory, operations, s
     pq.write_table(ingested(recording).messages, folder / "messages.parquet")
     books = books_of(recording)
     write_books(books, folder)
-    write_traded(folder / "messages.parquet", folder, recording.info, CONFIG)
+    write_traded(folder / "messages.parquet", folder, recording.info)
     rows = books.rows.to_pylist()
     table = pq.read_table(folder / "depletion.parquet").to_pylist()
     assert [entry["row"] for entry in table] == touch_decreases(rows)

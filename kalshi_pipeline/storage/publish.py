@@ -27,11 +27,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kalshi_pipeline.errors import CorruptFile, DiskFull, InvalidName, NotPublished
 from kalshi_pipeline.names import session_id
-from kalshi_pipeline.storage.staged_file import StagedFile, Written
+from kalshi_pipeline.storage.staged_file import StagedFile, Written, buffered
 
 MANIFEST, CURRENT, EXPORTS, STAGING = "manifest.json", "CURRENT", "exports", ".staging"
 LAYOUT_VERSION = 2
@@ -106,9 +106,9 @@ class Staging:
     published: Generation | None = None
     written: dict[str, Written] = field(default_factory=dict)
 
-    def open(self, name: str) -> StagedFile:
+    def open(self, name: str) -> IO[bytes]:
         """A new file in it, to be written and closed; it is hashed and flushed meanwhile."""
-        return StagedFile(self.folder / name, self.written, name)
+        return buffered(StagedFile(self.folder / name, self.written, name))
 
     def sha256(self, name: str) -> str:
         """Hash of one of its files: as its writer told, or read again."""

@@ -42,6 +42,26 @@ def test_it_is_flushed_meanwhile(tmp_path, monkeypatch):
     assert flushed
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_room_is_asked_for_and_what_is_not_needed_given_back(tmp_path, monkeypatch, refused):
+    asked = []
+
+    def reserve(descriptor: int, offset: int, size: int) -> None:
+        asked.append(size)
+        if refused:
+            raise OSError(errno.ENOSPC, "device")
+        os.truncate(descriptor, size)
+
+    monkeypatch.setattr(staged_file, "_RESERVE_BYTES", 80)
+    monkeypatch.setattr(os, "posix_fallocate", reserve)
+    told, content = write(tmp_path / "a", b"123", b"4567890", *[b"12345"] * 15)
+    assert asked[0] == 80
+    assert (len(asked) == 2) is not refused
+    assert content == b"1234567890" + b"12345" * 15
+    assert (told.bytes, told.describes(tmp_path / "a")) == (85, True)
+    assert told.sha256 == hashlib.sha256(content).hexdigest()
+
+
 def test_a_flush_that_failed_is_an_error_of_the_file(tmp_path, monkeypatch):
     def failing(_: int) -> None:
         raise OSError(errno.EIO, "device")
