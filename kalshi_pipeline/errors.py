@@ -15,6 +15,9 @@ KalshiPipelineError
 │   ├── NotPublished          nothing has been published under this name yet
 │   ├── CorruptFile           bytes on disk differ from their manifest, or are not what they claim
 │   └── DiskFull              no room for what is to be published
+├── TradingError              the simulator was asked for what it cannot do
+│   ├── InvalidAction         not one whole number of the seven for each lane
+│   └── NotInPlay             a step before the first reset, or after the episode's end
 ├── PlanError                 a training plan that contradicts itself
 ├── TrainingError
 │   ├── NoSuitableMarket      nothing to train on
@@ -111,6 +114,18 @@ class CorruptFile(StorageError):
 
 class DiskFull(StorageError):
     """No room for what is to be published; what was published before is untouched."""
+
+
+class TradingError(KalshiPipelineError):
+    """The simulator was asked for what it cannot do; its state is as it was."""
+
+
+class InvalidAction(TradingError, ValueError):
+    """Not one whole number of the seven actions for each lane."""
+
+
+class NotInPlay(TradingError):
+    """A step before the first reset, or after the end of the episode."""
 
 
 class PlanError(KalshiPipelineError):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kalshi_pipeline.config import TradingConfig
+from kalshi_pipeline.errors import NotInPlay
 from kalshi_pipeline.feature_table import FEATURES
 from kalshi_pipeline.trading.actions import ACTIONS
 from kalshi_pipeline.trading.sampler import Sampler, UniformSampler
@@ -58,14 +59,19 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start an episode: observation `[52]` and info."""
+        """Start an episode: observation `[52]` and info.
+
+        Raises:
+            IndexError: `options["episode"]` is none of the universe's.
+        """
         super().reset(seed=seed)
+        episodes: Any
         if options and "episode" in options:
-            episodes = np.array([options["episode"]])
+            episodes = [options["episode"]]
         else:
             sampler = self._sampler or UniformSampler(len(self.simulator.universe), self.np_random)
             episodes = sampler.draw(1)
-        self.simulator.reset(np.zeros(1, dtype=np.int64), episodes)
+        self.simulator.reset([0], episodes)
         return self.simulator.observation[0].copy(), self._info()
 
     def step(
@@ -75,9 +81,15 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
 
         Returns:
             Observation `[52]`, reward in dollars, terminated, truncated, info.
+
+        Raises:
+            InvalidAction: none of the seven; nothing moved.
+            NotInPlay: not reset yet, or the episode is over.
         """
         simulator = self.simulator
-        simulator.step(np.array([action], dtype=np.int64))
+        if simulator.terminated[0] or simulator.truncated[0]:
+            raise NotInPlay("reset the environment before it is stepped")
+        simulator.step([action])
         terminated, truncated = bool(simulator.terminated[0]), bool(simulator.truncated[0])
         info = self._info()
         if terminated or truncated:

@@ -25,6 +25,7 @@ from numba import typeof
 from numpy.typing import NDArray
 
 from kalshi_pipeline.config import BP_PER_DOLLAR, TradingConfig
+from kalshi_pipeline.errors import InvalidAction
 from kalshi_pipeline.feature_table import OBSERVATION_WIDTH
 from kalshi_pipeline.market.fees import NO_FEES
 from kalshi_pipeline.trading.actions import ACTIONS
@@ -86,7 +87,7 @@ class Simulator:
         self.equity_micro = self.state.equity_micro
         self.equity_mid_micro = self.state.equity_mid_micro
 
-    def reset(self, lanes: Ints, episodes: Ints) -> None:
+    def reset(self, lanes: Any, episodes: Any) -> None:
         """Start episodes in lanes.
 
         Args:
@@ -96,26 +97,36 @@ class Simulator:
         Raises:
             IndexError: no such lane or episode.
         """
-        lanes = np.asarray(lanes, dtype=np.int64)
-        episodes = np.asarray(episodes, dtype=np.int64)
-        _check_indices("lane", lanes, self.lanes)
-        _check_indices("episode", episodes, len(self.universe))
-        if len(lanes) != len(episodes):
-            raise IndexError(f"each lane needs one episode, were {len(lanes)}, {len(episodes)}")
-        reset_lanes(self.tape, self.state, self.rules, lanes, episodes)
+        which = _indices("lane", lanes, self.lanes)
+        started = _indices("episode", episodes, len(self.universe))
+        if len(which) != len(started):
+            raise IndexError(f"each lane needs one episode, were {len(which)}, {len(started)}")
+        reset_lanes(self.tape, self.state, self.rules, which, started)
 
-    def step(self, actions: Ints) -> None:
+    def step(self, actions: Any) -> None:
         """Advance every lane that is not finished by one step.
 
         Args:
             actions: `[N]` values of `Action`; those of finished lanes are ignored.
 
         Raises:
-            ValueError: an action that is none of the seven.
+            InvalidAction: not `[N]` whole numbers, or one that is none of the seven; nothing moved.
         """
-        actions = np.ascontiguousarray(actions, dtype=np.int64)
-        if self._step(self.tape, self.state, self.rules, self._all, actions):
-            raise ValueError(f"actions are 0 to {ACTIONS - 1}, were {np.unique(actions)}")
+        chosen = self._whole(actions)
+        if self._step(self.tape, self.state, self.rules, self._all, chosen):
+            raise InvalidAction(f"actions are 0 to {ACTIONS - 1}", value=np.unique(chosen))
+
+    def _whole(self, actions: Any) -> Ints:
+        # the kernel reads one number a lane, wherever that leads
+        try:
+            given = np.asarray(actions)
+        except ValueError as error:  # rows of different lengths
+            raise InvalidAction("actions are one number a lane", value=actions) from error
+        if given.dtype.kind not in "iu" or given.shape != self._all.shape:
+            raise InvalidAction(
+                f"actions are {self.lanes} whole numbers", value=(given.dtype, given.shape)
+            )
+        return np.ascontiguousarray(given, dtype=np.int64)
 
     def summary(self, lane: int) -> EpisodeSummary:
         """What happened in a lane's episode so far; final once it is finished."""
@@ -143,9 +154,15 @@ def _check(config: TradingConfig) -> None:
         raise ValueError("starting cash must be positive and latency not negative")
 
 
-def _check_indices(name: str, indices: Ints, length: int) -> None:
-    if len(indices) and (indices.min() < 0 or indices.max() >= length):
+def _indices(name: str, indices: Any, length: int) -> Ints:
+    found = np.asarray(indices)
+    if found.size == 0:
+        return np.zeros(0, np.int64)
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise IndexError(f"{name} must be a list of whole numbers, was {indices!r}")
+    if found.min() < 0 or found.max() >= length:
         raise IndexError(f"{name} must be 0 to {length - 1}, was {indices}")
+    return found.astype(np.int64)
 
 
 def _with_fees(tape: Tape, *, enabled: bool) -> Tape:

@@ -11,6 +11,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
 from kalshi_pipeline.config import MICRO_PER_DOLLAR, TradingConfig
+from kalshi_pipeline.errors import NotInPlay
 from kalshi_pipeline.trading.environment import action_space, observation_space
 from kalshi_pipeline.trading.sampler import Sampler, UniformSampler
 from kalshi_pipeline.trading.simulator import Simulator
@@ -44,21 +45,48 @@ class KalshiVecEnv(VecEnv):
         sampler: Sampler | None = None,
         seed: int = 0,
     ) -> None:
+        self._marks: list[dict[str, Any]] = [{} for _ in range(n_envs)]  # see `set_attr`
         super().__init__(n_envs, observation_space(), action_space())
         self.simulator = Simulator(universe, n_envs, config)
         self._uniform = sampler is None
         self.sampler = sampler or UniformSampler(len(universe), np.random.default_rng(seed))
         self._actions = np.zeros(n_envs, dtype=np.int64)
+        self._in_play = False
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Seed the uniform sampler; a sampler of one's own keeps its own randomness."""
-        if seed is not None and self._uniform:
-            self.sampler = UniformSampler(len(self.simulator.universe), np.random.default_rng(seed))
-        return [seed] * self.num_envs
+        """Seed the uniform sampler at the next reset; a sampler of one's own keeps its own.
+
+        Lanes share one sampler: the seed of the first is used. None changes nothing.
+        """
+        if seed is None:
+            self._reset_seeds()
+        else:
+            self._seeds = [seed + lane for lane in range(self.num_envs)]
+        return self._seeds
 
     def reset(self) -> NDArray[np.float32]:
-        """Start an episode in every lane: `[N, 52]`."""
-        self.simulator.reset(np.arange(self.num_envs), self.sampler.draw(self.num_envs))
+        """Start an episode in every lane: `[N, 52]`.
+
+        What `seed` and `set_options` were given counts now, once; the option `episode` chooses the
+        episode of its lane.
+
+        Raises:
+            IndexError: not one dictionary of options a lane, or an episode that does not exist.
+        """
+        if len(self._options) != self.num_envs:
+            raise IndexError(f"{self.num_envs} lanes need as many options")
+        if self._seeds[0] is not None and self._uniform:
+            rng = np.random.default_rng(self._seeds[0])
+            self.sampler = UniformSampler(len(self.simulator.universe), rng)
+        drawn = self.sampler.draw(self.num_envs).tolist()
+        episodes = [
+            options.get("episode", episode)
+            for options, episode in zip(self._options, drawn, strict=True)
+        ]
+        self.simulator.reset(range(self.num_envs), episodes)
+        self._reset_seeds()
+        self._reset_options()
+        self._in_play = True
         return self.simulator.observation.copy()
 
     def step_async(self, actions: NDArray[np.int64]) -> None:
@@ -72,8 +100,16 @@ class KalshiVecEnv(VecEnv):
 
         Returns:
             Observations `[N, 52]`, rewards `[N]` in dollars, dones `[N]`, infos.
+
+        Raises:
+            InvalidAction: not `[N]` of the seven; nothing moved.
+            NotInPlay: not reset yet.
         """
         simulator = self.simulator
+        if not self._in_play:  # the lanes may have been restored instead of reset
+            if (simulator.terminated | simulator.truncated).any():
+                raise NotInPlay("reset the environment before it is stepped")
+            self._in_play = True
         simulator.step(self._actions)
         rewards = simulator.reward.astype(np.float32)
         dones = simulator.terminated | simulator.truncated
@@ -82,7 +118,9 @@ class KalshiVecEnv(VecEnv):
         if len(finished):
             for lane in finished:
                 infos[lane] = self._terminal_info(int(lane))
+            self._in_play = False  # should the sampler fail
             simulator.reset(finished, self.sampler.draw(len(finished)))
+            self._in_play = True
         return simulator.observation.copy(), rewards, dones, infos
 
     def _terminal_info(self, lane: int) -> dict[str, Any]:
@@ -97,8 +135,9 @@ class KalshiVecEnv(VecEnv):
         }
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """`[N, 7]` valid actions; a view that the next step overwrites."""
-        return self.simulator.mask
+        """`[N, 7]` valid actions."""
+        mask: NDArray[np.bool_] = self.simulator.mask.copy()
+        return mask
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
@@ -110,24 +149,33 @@ class KalshiVecEnv(VecEnv):
         """
         if method_name != "action_masks" or method_args or method_kwargs:
             raise AttributeError(f"lanes have no method {method_name!r}")
-        return [self.simulator.mask[lane].copy() for lane in self._get_indices(indices)]
+        return [self.simulator.mask[lane].copy() for lane in self._lanes(indices)]
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
-        """An attribute of the vector environment, once for each lane asked for."""
-        value = getattr(self, attr_name)
-        return [value for _ in self._get_indices(indices)]
+        """An attribute of each lane asked for: its own mark, or what all lanes share."""
+        return [
+            marks[attr_name] if attr_name in marks else getattr(self, attr_name)
+            for marks in (self._marks[lane] for lane in self._lanes(indices))
+        ]
 
-    def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:  # noqa: ARG002
-        """Lanes share everything, so nothing can be set on some of them.
+    def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
+        """Put a mark of the caller's own on lanes, to be read by `get_attr`.
 
         Raises:
-            AttributeError: always.
+            AttributeError: an attribute that all lanes share; no lane can have another.
         """
-        raise AttributeError(f"lanes have no attribute {attr_name!r} of their own")
+        if hasattr(self, attr_name) or hasattr(self.simulator, attr_name):
+            raise AttributeError(f"lanes have no attribute {attr_name!r} of their own")
+        for lane in self._lanes(indices):
+            self._marks[lane][attr_name] = value
+
+    def _lanes(self, indices: Indices) -> list[int]:
+        every = range(self.num_envs)
+        return [every[lane] for lane in self._get_indices(indices)]  # IndexError, TypeError
 
     def env_is_wrapped(self, wrapper_class: type, indices: Indices = None) -> list[bool]:
         """True for Monitor, whose statistics the terminal infos carry."""
-        return [wrapper_class is Monitor for _ in self._get_indices(indices)]
+        return [wrapper_class is Monitor for _ in self._lanes(indices)]
 
     def close(self) -> None:
         """Nothing to release."""

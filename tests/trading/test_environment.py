@@ -115,7 +115,7 @@ def test_same_seed_same_episodes_another_seed_others(universe):
     np.testing.assert_array_equal(firsts(1), firsts(1))
     assert (firsts(1) != firsts(2)).any()
     vec = KalshiVecEnv(universe, 16, CONFIG, seed=9)
-    assert vec.seed(1) == [1] * 16
+    assert vec.seed(1) == [*range(1, 17)]
     np.testing.assert_array_equal(vec.reset(), firsts(1))
 
 
