@@ -102,7 +102,8 @@ class TradingConfig:
     position_limit_centi: int = 10 * CENTI_PER_CONTRACT  # either side
     latency_ms: int = 250  # market time, and at least one message
     fees: bool = True
-    fill_model: Literal["cross"] = "cross"
+    fill_model: Literal["cross", "queue", "touch"] = "cross"  # of resting orders; docs/SIMULATOR.md
+    queue_alpha: float = 0.5  # `queue`: share of unexplained decreases, whole percents
     mark: Literal["liquidation", "mid"] = "liquidation"  # what the reward is the change of
 
 

@@ -248,6 +248,8 @@ def _random_change(
     if trades and draw < 0.2:
         price = int(prices[np.clip(fair + rng.integers(-2, 3), 0, len(prices) - 1)])
         return [trade(now, price, int(rng.integers(1, 400)), int(rng.integers(0, 2)))]
+    if trades and draw < 0.35 and ladders[0] and ladders[1]:
+        return _random_match(rng, now, ladders)
     side = int(rng.integers(0, 2))
     messages = _retreat(now, ladders, int(prices[fair]))
     reach = int(rng.integers(1, 5))
@@ -262,6 +264,18 @@ def _random_change(
     if present and rng.random() < 0.3:
         change = -present
     return [*messages, _apply(now, ladders, side, price, change)]
+
+
+def _random_match(
+    rng: np.random.Generator, now: int, ladders: tuple[dict[int, int], dict[int, int]]
+) -> list[Message]:
+    """A taker meets the touch of one side: the trade and the fall of the level, in any order."""
+    side = int(rng.integers(0, 2))
+    price = max(ladders[side])
+    size = int(rng.integers(1, ladders[side][price] + 1))
+    yes_price = price if side == 0 else BP_PER_DOLLAR - price
+    both = [trade(now, yes_price, size, 1 - side), _apply(now, ladders, side, price, -size)]
+    return both if rng.random() < 0.5 else both[::-1]
 
 
 def _retreat(

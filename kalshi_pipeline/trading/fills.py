@@ -1,13 +1,18 @@
-"""Orders at the exchange under the `cross` fill model: conservative, because others trade first.
+"""Orders at the exchange, and the three fill models of resting ones.
 
-A resting buy at p fills, at p and as a maker, when a message after the one it arrived on
+A resting buy at p fills, at p and as a maker, on a message after the one it arrived on:
 
-* prints a public trade below p, up to that trade's size, or
-* leaves the best ask at or below p, up to what that level shows less what own fills took of it.
+* `cross`, conservative, because all others trade first: the message prints a public trade below p,
+  up to that trade's size; or it leaves the best ask at or below p, up to what that level shows less
+  what own fills took of it.
+* `queue`: as `cross`; and, before the best ask is looked at, up to what passes the queue ahead of
+  it at p (`queue`).
+* `touch`, an upper bound only: on the very next message, whole.
 
-Sells mirrored. A taking order is immediate-or-cancel at the touch it meets. One order rests a side:
-a new one cancels it first; the same price again keeps the resting order and drops the new one. An
-arriving order cancels the own opposite order it would meet.
+Whatever one fills, by any message, the next has filled by then, for a single order that cash can
+carry. Sells mirrored. A taking order is immediate-or-cancel at the touch it meets. One order rests
+a side: a new one cancels it first; the same price again keeps the resting order and drops the new
+one. An arriving order cancels the own opposite order it would meet.
 """
 
 from __future__ import annotations
@@ -22,12 +27,14 @@ from kalshi_pipeline.trading.portfolio import (
     FLIGHT,
     SLOTS,
     Account,
+    FillModel,
     Lane,
     Order,
     affordable_centi,
     available_micro,
     book_fill,
 )
+from kalshi_pipeline.trading.queue import join_queue, pass_queue, prints_at
 from kalshi_pipeline.trading.replay import Message
 from kalshi_pipeline.trading.tape import RowKind
 
@@ -37,14 +44,18 @@ FILL_RATE_UNIT = 10**9
 
 
 @kernel
-def concerns(side: int, price_bp: int, message: Message) -> bool:
+def concerns(side: int, price_bp: int, message: Message, fill_model: int) -> bool:
     """Whether a message can fill the resting order at a price (0 = none) or change its queue."""
     if price_bp == 0:
         return False
+    if fill_model == FillModel.TOUCH:
+        return True
     if message.kind == RowKind.SNAPSHOT or meets(side, price_bp, message.bid_bp, message.ask_bp):
         return True
     if message.kind == RowKind.TRADE:
-        return prints_through(side, price_bp, message)
+        return prints_through(side, price_bp, message) or (
+            fill_model == FillModel.QUEUE and prints_at(side, price_bp, message)
+        )
     own_scale_bp = price_bp if side == BUY else BP_PER_DOLLAR - price_bp
     return message.side == side and message.price_bp == own_scale_bp
 
@@ -60,9 +71,16 @@ def fill_resting(lane: Lane, side: int, message: Message) -> None:
     """What one message, already applied to the ladder, does to the resting order of a side."""
     order = lane.orders[side]
     price = order[Order.PRICE]
+    if lane.fill_model == FillModel.TOUCH:
+        execute(lane, side, price, order[Order.REMAINING], message.time_ms)
+        return
     if message.kind == RowKind.TRADE and prints_through(side, price, message):
         size = min(order[Order.REMAINING], message.change_centi)
         execute(lane, side, price, size, message.time_ms)
+    if lane.fill_model == FillModel.QUEUE and order[Order.PRICE] > 0:
+        shown = displayed_centi(lane, side, price)
+        reached = pass_queue(order, side, message, shown, lane.alpha_pct)
+        execute(lane, side, price, min(order[Order.REMAINING], reached), message.time_ms)
     if order[Order.PRICE] > 0 and meets(side, price, message.bid_bp, message.ask_bp):
         take_touch(lane, side, price, message)
     if order[Order.PRICE] > 0:
@@ -107,7 +125,7 @@ def rest(lane: Lane, side: int, message: Message) -> None:
     lane.orders[FLIGHT, :] = 0
     order[Order.ROW] = message.row
     order[Order.SINCE_MS] = message.time_ms
-    order[Order.AHEAD] = displayed_centi(lane, side, order[Order.PRICE])
+    join_queue(order, displayed_centi(lane, side, order[Order.PRICE]))
     position = lane.account[Account.POSITION]
     held = position if side == BUY else -position
     if (

@@ -51,6 +51,8 @@ class Rules(NamedTuple):
     size_centi: int
     limit_centi: int
     latency_ms: int
+    fill_model: int  # FillModel
+    alpha_pct: int  # of FillModel.QUEUE
     at_mid: int  # 1: the reward is the change of equity at mid
 
 
@@ -152,7 +154,11 @@ def advance(tape: Tape, lanes: Lanes, rules: Rules, which: Ints) -> None:
         episode = account[Account.EPISODE]
         grid_step_bp = int(tape.grid_step_bp[tape.grid[episode]])
         fees = fees_of(tape.fee_schedule[episode])
-        lane = Lane(account, orders, ladder, consumed, fees, grid_step_bp, rules.limit_centi)
+        model, alpha_pct = rules.fill_model, rules.alpha_pct
+        lane = Lane(
+            account, orders, ladder, consumed, fees, grid_step_bp, rules.limit_centi,
+            model, alpha_pct,
+        )  # fmt: skip
         last = tape.step_row[account[Account.STEP]]
         for row in range(account[Account.ROW] + 1, last + 1):
             message = Message(
@@ -171,9 +177,9 @@ def advance(tape: Tape, lanes: Lanes, rules: Rules, which: Ints) -> None:
                 for level in range(tape.snapshot_first[shot], tape.snapshot_first[shot + 1]):
                     place = int(tape.level_price_bp[level]) // grid_step_bp
                     ladder[int(tape.level_side[level]), place] = tape.level_size_centi[level]
-            if concerns(BUY, orders[BUY, Order.PRICE], message):
+            if concerns(BUY, orders[BUY, Order.PRICE], message, model):
                 fill_resting(lane, BUY, message)
-            if concerns(SELL, orders[SELL, Order.PRICE], message):
+            if concerns(SELL, orders[SELL, Order.PRICE], message, model):
                 fill_resting(lane, SELL, message)
             in_flight = orders[FLIGHT, Order.PRICE] > 0
             if in_flight and message.time_ms >= orders[FLIGHT, Order.SINCE_MS]:

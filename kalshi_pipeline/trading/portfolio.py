@@ -78,6 +78,17 @@ class Order(IntEnum):
     AHEAD = 7  # resting: displayed size before it in the queue
     FEE_PRODUCT = 8  # exact fees of its fills so far
     FEE_CARRIED = 9  # see `fees.fill_fee_micro`
+    SHOWN = 10  # this and the next: see `queue`
+    UNMATCHED = 11
+    PRESUMED = 12
+
+
+class FillModel(IntEnum):
+    """When a resting order fills, worst to best; what each is, `fills` says."""
+
+    CROSS = 0
+    QUEUE = 1
+    TOUCH = 2
 
 
 FLIGHT = 2
@@ -99,6 +110,8 @@ class Lane(NamedTuple):
     fees: Fees
     grid_step_bp: int
     limit_centi: int
+    fill_model: int  # FillModel
+    alpha_pct: int  # of FillModel.QUEUE
 
 
 @kernel

@@ -30,7 +30,7 @@ from kalshi_pipeline.feature_table import OBSERVATION_WIDTH
 from kalshi_pipeline.market.fees import NO_FEES
 from kalshi_pipeline.trading.actions import ACTIONS
 from kalshi_pipeline.trading.kernel import Lanes, Rules, reset_lanes, step_lanes
-from kalshi_pipeline.trading.portfolio import SLOTS, Account, Order
+from kalshi_pipeline.trading.portfolio import SLOTS, Account, FillModel, Order
 from kalshi_pipeline.trading.summary import EpisodeSummary
 from kalshi_pipeline.trading.tape import Tape, Universe
 
@@ -72,6 +72,8 @@ class Simulator:
             config.order_size_centi,
             config.position_limit_centi,
             config.latency_ms,
+            FillModel[config.fill_model.upper()],
+            round(100 * config.queue_alpha),
             int(config.mark == "mid"),
         )
         self.state = _new_lanes(lanes, _longest_ladder(universe.tape))
@@ -152,6 +154,11 @@ def _check(config: TradingConfig) -> None:
         raise ValueError(f"sizes are 1 to {MAX_POSITION_CENTI} centi, was {largest}")
     if config.cash_start_micro <= 0 or config.latency_ms < 0:
         raise ValueError("starting cash must be positive and latency not negative")
+    if config.fill_model.upper() not in FillModel.__members__:
+        raise ValueError(f"the fill model must be cross, queue or touch, was {config.fill_model!r}")
+    percents = 100 * config.queue_alpha
+    if not 0 <= percents <= 100 or abs(percents - round(percents)) > 1e-9:
+        raise ValueError(f"queue_alpha must be a whole percentage, was {config.queue_alpha}")
 
 
 def _indices(name: str, indices: Any, length: int) -> Ints:

@@ -64,6 +64,11 @@ class SlowOrder:
     since_ms: int = 0
     since_row: int = 0
     ahead: int = 0
+    entry: int = 0  # shown at the price on arrival; then sums since: printed, fallen, and of the
+    printed: int = 0  # unexplained falls those that count as traded
+    fallen: int = 0
+    presumed: int = 0
+    shown: int = 0
     exact_fees: Fraction = Fraction(0)
     fees_paid: int = 0
     rounding: int = 0
@@ -135,11 +140,17 @@ class SlowEpisode:
             order = self.resting.get(side)
             if order is None:
                 continue
+            if self.config.fill_model == "touch":
+                self._execute(order, order.price, order.remaining, row, maker=True)
+                continue
             if tape.kind[row] == TRADE:
                 printed = int(tape.price_bp[row])
                 if printed < order.price if side == "buy" else printed > order.price:
                     size = min(order.remaining, int(tape.change_centi[row]))
                     self._execute(order, order.price, size, row, maker=True)
+            if self.config.fill_model == "queue" and self.resting.get(side) is order:
+                size = min(order.remaining, self._pass_queue(order, row))
+                self._execute(order, order.price, size, row, maker=True)
             if self.resting.get(side) is order and self._crosses(order):
                 self._meet_touch(order, order.price, row, maker=True)
             if self.resting.get(side) is order:
@@ -160,6 +171,31 @@ class SlowEpisode:
         if order.side == "buy":
             return self.book.bids["yes"].get(order.price, 0)
         return self.book.bids["no"].get(DOLLAR_BP - order.price, 0)
+
+    def _pass_queue(self, order: SlowOrder, row: int) -> int:
+        """How much more of what is traded at the price lies behind the queue, from the sums."""
+        tape = self.tape
+        taker = "yes" if tape.side[row] == 0 else "no"
+        passed_before = max(order.printed + order.presumed - order.entry, 0)
+        unexplained_before = max(order.fallen - order.printed, 0)
+        if (
+            tape.kind[row] == TRADE
+            and int(tape.price_bp[row]) == order.price
+            and taker == ("no" if order.side == "buy" else "yes")
+        ):
+            order.printed += int(tape.change_centi[row])
+        shown = self._shown(order)
+        order.fallen += max(order.shown - shown, 0)
+        order.shown = shown
+        unexplained = max(order.fallen - order.printed, 0)
+        order.presumed -= max(unexplained_before - unexplained, 0)
+        share = Fraction(str(self.config.queue_alpha))
+        order.presumed = max(order.presumed, math.floor(share * unexplained))
+        order.ahead = max(order.entry - order.printed - order.presumed, 0)
+        if order.ahead > shown:
+            order.presumed += order.ahead - shown
+        assert order.presumed <= unexplained
+        return max(order.printed + order.presumed - order.entry, 0) - passed_before
 
     def _arrive(self, row: int) -> None:
         order, self.flight = self.flight, None
@@ -186,7 +222,7 @@ class SlowEpisode:
             self._end(order)
             return
         order.since_ms, order.since_row = int(self.tape.time_ms[row]), row
-        order.ahead = self._shown(order)
+        order.ahead = order.entry = order.shown = self._shown(order)
         self.resting[order.side] = order
         signed = self.position if order.side == "buy" else -self.position
         if signed + order.size > self.config.position_limit_centi or self.available < 0:

@@ -32,6 +32,8 @@ configs = st.builds(
     order_size_centi=st.sampled_from((100, 37, 1_000)),
     latency_ms=st.sampled_from((0, 250)),
     fees=st.booleans(),
+    fill_model=st.sampled_from(("cross", "queue", "touch")),
+    queue_alpha=st.sampled_from((0.0, 0.5, 1.0)),
 )
 
 

@@ -1,5 +1,7 @@
 """The kernel against its slow twin: every integer exact, every feature to 1e-6."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,10 +38,13 @@ configs = st.builds(
     latency_ms=st.sampled_from((0, 250, 1_000)),
     fees=st.sampled_from((True, True, False)),
     mark=st.sampled_from(("liquidation", "mid")),
+    queue_alpha=st.sampled_from((0.0, 0.33, 0.5, 1.0)),
 )
+FILL_MODELS = ("cross", "queue", "touch")
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("fill_model", FILL_MODELS)
+@settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     config=configs,
@@ -47,7 +52,8 @@ configs = st.builds(
     fees=st.sampled_from((DEFAULT_FEES, FEES_PER_FILL, (700, 175, 100, 0))),
     only_valid=st.booleans(),
 )
-def test_kernel_equals_the_slow_twin(seed, config, grid, fees, only_valid):
+def test_kernel_equals_the_slow_twin(fill_model, seed, config, grid, fees, only_valid):
+    config = replace(config, fill_model=fill_model)
     rng = np.random.default_rng(seed)
     universe = random_universe(rng, episodes=2, steps=STEPS, grid=grid, fee_schedule=fees)
     fast = simulator(universe, config)
