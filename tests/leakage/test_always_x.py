@@ -41,11 +41,40 @@ def play(universe, choose, **rules):
 def test_doing_one_thing_forever_loses_within_spread_and_fees(driftless, action, fees):
     constant = np.full(EPISODES, int(action))
     profit, contracts, _ = play(driftless, lambda: constant, fees=fees)
+    assert_loses_within_bounds(profit, contracts, fees=fees)
+
+
+def assert_loses_within_bounds(profit, contracts, *, fees):
     # a contract crosses the spread once, and pays at most 2 cents a side in fees
     bound = contracts * (SPREAD_BP * 100 + (40_000 if fees else 0))
     error = profit.std(ddof=1) * np.sqrt(EPISODES)
     assert contracts > EPISODES
     assert -bound - 4 * error <= profit.sum() <= -4 * error
+
+
+@pytest.mark.parametrize("fault_micro", [-60_000, 60_000])
+def test_six_cents_a_contract_minted_or_lost_are_found(driftless, fault_micro):
+    constant = np.full(EPISODES, int(Action.BUY_BEST))
+    profit, contracts, summaries = play(driftless, lambda: constant)
+    traded = np.array([summary.contracts_centi for summary in summaries]) / 100
+    with pytest.raises(AssertionError):
+        assert_loses_within_bounds(profit + fault_micro * traded, contracts, fees=True)
+
+
+def test_who_knows_the_next_book_is_found(driftless):
+    tape = driftless.tape
+    rises = np.append(
+        np.diff(tape.bid_bp.reshape(EPISODES, STEPS), axis=1) > 0, [[0]] * EPISODES, 1
+    )
+    step = iter(range(STEPS))
+
+    def knowing():
+        now = next(step)
+        return np.where(rises[:, now + 1], int(Action.BUY_BEST), int(Action.SELL_BEST))
+
+    profit, contracts, _ = play(driftless, knowing, fees=False)
+    with pytest.raises(AssertionError):
+        assert_loses_within_bounds(profit, contracts, fees=False)
 
 
 def test_random_actions_lose_within_spread_and_fees(driftless):

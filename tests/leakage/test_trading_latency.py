@@ -46,9 +46,8 @@ def test_without_latency_an_order_meets_the_very_next_message():
     assert summary.pnl_micro == 100 * (4_000 - 4_300)
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), latency_ms=st.sampled_from((1, 250, 5_000)))
-def test_no_fill_comes_earlier_than_the_latency(seed, latency_ms):
+def assert_no_early_fill(seed, latency_ms, promised_ms):
+    """Play takers with one latency; no fill may come earlier than another one allows."""
     rng = np.random.default_rng(seed)
     universe = random_universe(rng, episodes=4, steps=40)
     fast = simulator(universe, TradingConfig(latency_ms=latency_ms))
@@ -60,4 +59,23 @@ def test_no_fill_comes_earlier_than_the_latency(seed, latency_ms):
         decided = np.where(sent, fast.time_ms, decided)
         fast.step(actions)
         filled = fast.state.account[:, Account.TAKER_FILLS] > fills
-        assert (fast.time_ms[filled] >= decided[filled] + latency_ms).all()
+        assert (fast.time_ms[filled] >= decided[filled] + promised_ms).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), latency_ms=st.sampled_from((1, 250, 5_000)))
+def test_no_fill_comes_earlier_than_the_latency(seed, latency_ms):
+    assert_no_early_fill(seed, latency_ms, latency_ms)
+
+
+@pytest.mark.parametrize("missing_ms", [100, 250])
+def test_a_latency_shorter_than_promised_is_found(missing_ms):
+    def found(seed):
+        try:
+            assert_no_early_fill(seed, 250 - missing_ms, 250)
+        except AssertionError:
+            return True
+        return False
+
+    # it shows only where a message falls into what is missing
+    assert any(found(seed) for seed in range(30))
