@@ -104,6 +104,7 @@ class TradingConfig:
     fees: bool = True
     fill_model: Literal["cross", "queue", "touch"] = "cross"  # of resting orders; docs/SIMULATOR.md
     queue_alpha: float = 0.5  # `queue`: share of unexplained decreases, whole percents
+    daily_loss_limit_micro: int = 0  # of liquidation equity a UTC day; 0 = none; plan, section 8.2
     mark: Literal["liquidation", "mid"] = "liquidation"  # what the reward is the change of
 
 

@@ -215,7 +215,7 @@ def random_messages(
     ladders = _random_ladders(rng, prices, fair)
     messages = [snapshot(now, *ladders)]
     for _ in range(steps - 1):
-        now += int(rng.choice((1, 40, 260, 900, 20_000)))
+        now += int(rng.choice((1, 40, 260, 900, 20_000, 9_000_000)))
         for _ in range(int(rng.integers(1, 2 * rows_per_step))):
             fair = int(np.clip(fair + rng.integers(-1, 2), 2, len(prices) - 3))
             messages += _random_change(rng, prices, fair, now, ladders, trades, gaps_in_the_book)

@@ -33,6 +33,8 @@ from kalshi_pipeline.trading.portfolio import (
     affordable_centi,
     available_micro,
     book_fill,
+    fits,
+    held_centi,
 )
 from kalshi_pipeline.trading.queue import join_queue, pass_queue, prints_at
 from kalshi_pipeline.trading.replay import Message
@@ -126,10 +128,8 @@ def rest(lane: Lane, side: int, message: Message) -> None:
     order[Order.ROW] = message.row
     order[Order.SINCE_MS] = message.time_ms
     join_queue(order, displayed_centi(lane, side, order[Order.PRICE]))
-    position = lane.account[Account.POSITION]
-    held = position if side == BUY else -position
     if (
-        held + order[Order.SIZE] > lane.limit_centi
+        not fits(lane.limit_centi, held_centi(lane.account, side), order[Order.SIZE])
         or available_micro(lane.account, lane.orders, lane.fees) < 0
     ):
         end_order(lane.account, order)

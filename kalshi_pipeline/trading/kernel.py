@@ -25,6 +25,7 @@ from kalshi_pipeline.trading.actions import (
     takes,
 )
 from kalshi_pipeline.trading.fills import arrive, cancel_all, concerns, fill_resting
+from kalshi_pipeline.trading.loss_limit import limit_in_force, watch_day
 from kalshi_pipeline.trading.observation import write_mask, write_orders, write_portfolio
 from kalshi_pipeline.trading.portfolio import (
     FLIGHT,
@@ -51,6 +52,7 @@ class Rules(NamedTuple):
     size_centi: int
     limit_centi: int
     latency_ms: int
+    loss_limit_micro: int  # of a day, 0 = none
     fill_model: int  # FillModel
     alpha_pct: int  # of FillModel.QUEUE
     at_mid: int  # 1: the reward is the change of equity at mid
@@ -87,6 +89,8 @@ def reset_lanes(tape: Tape, lanes: Lanes, rules: Rules, which: Ints, episodes: I
         account[Account.CASH] = rules.start_micro
         account[Account.TRIP_CASH] = rules.start_micro
         account[Account.PEAK] = rules.start_micro
+        account[Account.EQUITY] = rules.start_micro
+        account[Account.DAY] = -1
         account[Account.MID2] = -1
         lanes.orders[lane] = 0
         lanes.ladder[lane] = 0
@@ -155,9 +159,9 @@ def advance(tape: Tape, lanes: Lanes, rules: Rules, which: Ints) -> None:
         grid_step_bp = int(tape.grid_step_bp[tape.grid[episode]])
         fees = fees_of(tape.fee_schedule[episode])
         model, alpha_pct = rules.fill_model, rules.alpha_pct
+        limit_centi = limit_in_force(account, rules.limit_centi)
         lane = Lane(
-            account, orders, ladder, consumed, fees, grid_step_bp, rules.limit_centi,
-            model, alpha_pct,
+            account, orders, ladder, consumed, fees, grid_step_bp, limit_centi, model, alpha_pct
         )  # fmt: skip
         last = tape.step_row[account[Account.STEP]]
         for row in range(account[Account.ROW] + 1, last + 1):
@@ -205,7 +209,10 @@ def observe(tape: Tape, lanes: Lanes, rules: Rules, which: Ints) -> None:
             grid_step_bp = int(tape.grid_step_bp[grid])
             ladder, consumed = lanes.ladder[lane], lanes.consumed[lane]
             value = liquidation_micro(ladder, consumed, position, grid_step_bp, fees)
+        before = account[Account.EQUITY]
         mark_to_book(account, value)
+        if rules.loss_limit_micro > 0:
+            watch_day(account, orders, rules.loss_limit_micro, before, now)
         available = available_micro(account, orders, fees)
         record_capital(account, available)
         lanes.time_ms[lane] = now
@@ -220,7 +227,7 @@ def observe(tape: Tape, lanes: Lanes, rules: Rules, which: Ints) -> None:
         quotes = (bid, ask, int(tape.tick_up_bp[grid, bid]), int(tape.tick_down_bp[grid, ask]))
         write_mask(
             lanes.mask[lane], account, orders, fees, available, quotes,
-            rules.size_centi, rules.limit_centi,
+            rules.size_centi, limit_in_force(account, rules.limit_centi),
         )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from kalshi_pipeline.trading.portfolio import (
     Account,
     Order,
     cost_micro,
+    fits,
     invested_micro,
 )
 
@@ -143,7 +144,8 @@ def write_mask(
 
     HOLD always is. Another is invalid while an order is in flight, where its quote is missing or
     its price would be 0 or 1 dollar, where position, resting order of that side and the new order
-    together exceed the limit, or where its worst-case cost exceeds available cash.
+    together exceed the limit (REDUCE_ONLY: where nothing is held on the other side), or where its
+    worst-case cost exceeds available cash.
 
     Args:
         mask: `[7]`, written in place.
@@ -160,8 +162,8 @@ def write_mask(
     if orders[FLIGHT, Order.PRICE] > 0:
         return
     position = account[Account.POSITION]
-    buy_fits = position + orders[BUY, Order.REMAINING] + size_centi <= limit_centi
-    sell_fits = -position + orders[SELL, Order.REMAINING] + size_centi <= limit_centi
+    buy_fits = fits(limit_centi, position, orders[BUY, Order.REMAINING] + size_centi)
+    sell_fits = fits(limit_centi, -position, orders[SELL, Order.REMAINING] + size_centi)
     # No order of this size can cost more than this: one dollar a contract and the fee at 50 cents.
     dearest = fee_product(
         max(fees.taker_rate_bp, fees.maker_rate_bp),

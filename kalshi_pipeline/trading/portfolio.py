@@ -63,6 +63,9 @@ class Account(IntEnum):
     CONSUMED = 24  # whether own fills consumed displayed size somewhere
     FILL_RATE = 25  # weighted share of own orders that filled, 1e-9
     ROW = 26  # of the tape, the last applied
+    DAY = 27  # this and the next two: see `loss_limit`
+    DAY_EQUITY = 28
+    STOPPED = 29
 
 
 class Order(IntEnum):
@@ -93,6 +96,7 @@ class FillModel(IntEnum):
 
 FLIGHT = 2
 SLOTS = 3
+REDUCE_ONLY = 0  # as a position limit
 
 
 class Lane(NamedTuple):
@@ -112,6 +116,18 @@ class Lane(NamedTuple):
     limit_centi: int
     fill_model: int  # FillModel
     alpha_pct: int  # of FillModel.QUEUE
+
+
+@kernel
+def held_centi(account: Ints, side: int) -> int:
+    """The position in the direction of a side."""
+    return int(account[Account.POSITION] if side == BUY else -account[Account.POSITION])
+
+
+@kernel
+def fits(limit_centi: int, held: int, size_centi: int) -> bool:
+    """Whether the position limit lets an order on top of what is held in its direction be sent."""
+    return held < 0 if limit_centi == REDUCE_ONLY else held + size_centi <= limit_centi
 
 
 @kernel

@@ -72,6 +72,7 @@ class Simulator:
             config.order_size_centi,
             config.position_limit_centi,
             config.latency_ms,
+            config.daily_loss_limit_micro,
             FillModel[config.fill_model.upper()],
             round(100 * config.queue_alpha),
             int(config.mark == "mid"),
@@ -152,8 +153,8 @@ def _check(config: TradingConfig) -> None:
     largest = max(config.position_limit_centi, config.order_size_centi)
     if not 0 < largest <= MAX_POSITION_CENTI or config.order_size_centi <= 0:
         raise ValueError(f"sizes are 1 to {MAX_POSITION_CENTI} centi, was {largest}")
-    if config.cash_start_micro <= 0 or config.latency_ms < 0:
-        raise ValueError("starting cash must be positive and latency not negative")
+    if config.cash_start_micro <= 0 or min(config.latency_ms, config.daily_loss_limit_micro) < 0:
+        raise ValueError("starting cash must be positive, latency and loss limit not negative")
     if config.fill_model.upper() not in FillModel.__members__:
         raise ValueError(f"the fill model must be cross, queue or touch, was {config.fill_model!r}")
     percents = 100 * config.queue_alpha

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from fractions import Fraction
 
 from kalshi_pipeline.config import TradingConfig
@@ -94,7 +95,9 @@ class SlowEpisode:
             ("taker_fills", "maker_fills", "orders", "cancels", "invalid", "trips", "wins"), 0
         )
         self.trip_cash = config.cash_start_micro
-        self.peak = config.cash_start_micro
+        self.peak = self.equity = self.day_equity = config.cash_start_micro
+        self.day: date | None = None
+        self.stopped = False
         self.drawdown = self.capital = 0
         self.fills: list[tuple[int, str, int, int]] = []  # row, side, price, size
         self.terminated = self.truncated = False
@@ -224,9 +227,24 @@ class SlowEpisode:
         order.since_ms, order.since_row = int(self.tape.time_ms[row]), row
         order.ahead = order.entry = order.shown = self._shown(order)
         self.resting[order.side] = order
-        signed = self.position if order.side == "buy" else -self.position
-        if signed + order.size > self.config.position_limit_centi or self.available < 0:
+        if not self._fits(order.side, order.size) or self.available < 0:
             self._end(order)
+
+    def _fits(self, side: str, size: int) -> bool:
+        if self.stopped:
+            return self.held["no" if side == "buy" else "yes"] > 0
+        signed = self.position if side == "buy" else -self.position
+        return signed + size <= self.config.position_limit_centi
+
+    def _watch_day(self, before: int) -> None:
+        today = datetime.fromtimestamp(self.now_ms // 1000, UTC).date()
+        if today != self.day:
+            self.day, self.day_equity, self.stopped = today, before, False
+        if self.equity <= self.day_equity - self.config.daily_loss_limit_micro:
+            self.stopped = True
+        for side, order in list(self.resting.items()):
+            if self.stopped and not self.held["no" if side == "buy" else "yes"]:
+                self._end(order)
 
     def _end(self, order: SlowOrder) -> None:
         if order.remaining:
@@ -249,7 +267,7 @@ class SlowEpisode:
         """Largest part of the fill after which cash is not negative and the limit holds."""
         if size <= 0:
             return 0
-        limit = self.config.position_limit_centi
+        limit = 0 if self.stopped else self.config.position_limit_centi
         signed = self.position if order.side == "buy" else -self.position
         fitting = next(
             (
@@ -382,7 +400,10 @@ class SlowEpisode:
 
     def _look(self) -> None:
         self.position_value = 0 if self.book.empty else self.value(self.book)
+        before = self.equity
         self._mark(self.cash + self.position_value)
+        if self.config.daily_loss_limit_micro:
+            self._watch_day(before)
         self.capital = max(self.capital, self.cost + self.reserved)
 
     def _mark(self, equity: int) -> None:
@@ -415,13 +436,12 @@ class SlowEpisode:
         for action in range(1, 7):
             price = self.price_of(action)
             side = "buy" if action <= BUY_PASSIVE else "sell"
-            signed = self.position if side == "buy" else -self.position
             waiting = self.resting[side].remaining if side in self.resting else 0
             allowed.append(
                 self.flight is None
                 and price is not None
                 and 0 < price < DOLLAR_BP
-                and signed + waiting + size <= self.config.position_limit_centi
+                and self._fits(side, waiting + size)
                 and self._cost(
                     side, price, size, taker_rate if action in (BUY_BEST, SELL_BEST) else maker_rate
                 )

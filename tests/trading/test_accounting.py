@@ -33,6 +33,7 @@ configs = st.builds(
     latency_ms=st.sampled_from((0, 250)),
     fees=st.booleans(),
     fill_model=st.sampled_from(("cross", "queue", "touch")),
+    daily_loss_limit_micro=st.sampled_from((0, 10_000, 300_000)),
     queue_alpha=st.sampled_from((0.0, 0.5, 1.0)),
 )
 

@@ -308,6 +308,7 @@ def test_unknown_actions_and_lanes_are_refused():
         TradingConfig(order_size_centi=0),
         TradingConfig(cash_start_micro=0),
         TradingConfig(latency_ms=-1),
+        TradingConfig(daily_loss_limit_micro=-1),
     ],
 )
 def test_rules_that_make_no_sense_are_refused(config):

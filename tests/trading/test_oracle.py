@@ -38,13 +38,14 @@ configs = st.builds(
     latency_ms=st.sampled_from((0, 250, 1_000)),
     fees=st.sampled_from((True, True, False)),
     mark=st.sampled_from(("liquidation", "mid")),
+    daily_loss_limit_micro=st.sampled_from((0, 0, 1, 20_000, 500_000)),
     queue_alpha=st.sampled_from((0.0, 0.33, 0.5, 1.0)),
 )
 FILL_MODELS = ("cross", "queue", "touch")
 
 
 @pytest.mark.parametrize("fill_model", FILL_MODELS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     config=configs,
