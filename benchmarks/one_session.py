@@ -6,6 +6,8 @@ memory, as JSON.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -19,8 +21,12 @@ def main() -> None:
     root, session, *recording = sys.argv[1:]
     from kalshi_pipeline import stages
     from kalshi_pipeline.recordings.folder import open_folder
+    from kalshi_pipeline.storage.arrow import leave_pandas_out
     from kalshi_pipeline.storage.publish import Warehouse
 
+    # as the command line does
+    leave_pandas_out()
+    atexit.register(gc.freeze)
     warehouse, number = Warehouse(Path(root)), int(session)
     took = {"imports": perf_counter() - begun}
 

@@ -6,6 +6,8 @@ Thin: every command calls the stages the assets call, on the same warehouse.
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -25,11 +27,16 @@ from kalshi_pipeline.resources.environment import (
     recording_roots,
     warehouse_root,
 )
+from kalshi_pipeline.storage.arrow import leave_pandas_out
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; an error the pipeline knows ends in one sentence, not in a traceback."""
     options = _parser().parse_args(arguments)
+    if arguments is None and options.run not in (_run, _register):
+        # a process of ours alone; those two load Dagster, and it what it likes
+        leave_pandas_out()
+        atexit.register(gc.freeze)  # a third of a second is spent on looking for garbage at the end
     try:
         options.run(options)
     except KalshiPipelineError as error:
