@@ -172,7 +172,11 @@ def to_scaled(text: str | float, scale: int) -> int:
         ValueError: not a decimal number of at most 18 digits each side of the point (an exponent
             is none), or more decimals than the scale can hold.
     """
-    decimal = str(text)
+    return _exactly(str(text), scale)
+
+
+@lru_cache(maxsize=4096)  # a thousand markets declare the same few numbers
+def _exactly(decimal: str, scale: int) -> int:
     if not _DECIMAL.fullmatch(decimal):
         raise ValueError(f"not a decimal number: {decimal[:50]!r}")
     scaled = Fraction(decimal) * scale
