@@ -22,7 +22,7 @@ from kalshi_pipeline.trading.tape import RowKind, Universe
 from kalshi_pipeline.trading.universe import SessionData, build_universe
 from tests.conftest import ROOT
 from tests.crosscheck import ours
-from tests.crosscheck.convert import Script, every_row, question, row_times_ns, script
+from tests.crosscheck.convert import Script, events, every_row, question, row_times_ns, script
 from tests.sessions import Replayed, replayed
 
 PEER = ROOT / ".venv-peers" / "bin" / "python"
@@ -35,10 +35,13 @@ SEGMENTS = {"112": 10, "901": 3}  # and one order in how many messages
 # what LIMITS.md says of the recorded segment: (orders that differ, orders)
 SHORT_LEVELS_112 = (28, 426)
 UNALIGNED_112 = (13, 426)
-ALIKE_112 = {"unfilled in both": 186, "queue reached": 45, "own orders met": 12}
-RESTING_112 = {
-    SMALLEST: ALIKE_112 | {"filled alike": 45},
-    ONE_CONTRACT: ALIKE_112 | {"filled alike": 36, "less shown": 9},
+CROSS_112 = {"unfilled in both": 186, "own orders met": 12, "queue reached": 45}
+QUEUE_112 = {"unfilled in both": 186, "own orders met": 12, "falls counted twice": 36}
+RESTING_112: dict[tuple[str, int], dict[str, int]] = {
+    ("cross", SMALLEST): CROSS_112 | {"filled alike": 45},
+    ("cross", ONE_CONTRACT): CROSS_112 | {"filled alike": 36, "less shown": 9},
+    ("queue", SMALLEST): QUEUE_112 | {"filled alike": 54},
+    ("queue", ONE_CONTRACT): QUEUE_112 | {"filled alike": 44, "less shown": 10},
 }
 
 pytestmark = pytest.mark.skipif(
@@ -55,12 +58,18 @@ class Case:
     actions: tuple[Action, ...]
     size_centi: int
     aligned: bool = True
+    fill_model: str = "cross"
 
 
 CASES = (
     *(Case(s, TAKERS, size) for s in SEGMENTS for size in (SMALLEST, ONE_CONTRACT)),
     *(Case(s, TAKERS, SMALLEST, aligned=False) for s in SEGMENTS),
-    *(Case(s, MAKERS, size) for s in SEGMENTS for size in (SMALLEST, ONE_CONTRACT)),
+    *(
+        Case(s, MAKERS, size, fill_model=model)
+        for s in SEGMENTS
+        for size in (SMALLEST, ONE_CONTRACT)
+        for model in ("cross", "queue")
+    ),
 )
 
 
@@ -73,6 +82,7 @@ class Played:
     ours: list[list[ours.Fill]]
     theirs: list[list[ours.Fill]]
     seen: np.ndarray  # [K, 3] bid, ask, limit, bp; 0 = none
+    levels: dict[tuple[int, int], tuple[list[int], list[int]]]  # see `shown_at`
 
 
 def longest_segment(session: Replayed) -> Universe:
@@ -128,7 +138,11 @@ def played(
 def compared(universe: Universe, orders: Script, case: Case, answer: Path) -> Played:
     """Our run of a case beside the answer."""
     config = TradingConfig(
-        **ours.WITHOUT_BOUNDS, order_size_centi=case.size_centi, latency_ms=LATENCY_MS
+        **ours.WITHOUT_BOUNDS,
+        order_size_centi=case.size_centi,
+        latency_ms=LATENCY_MS,
+        fill_model=case.fill_model,
+        queue_alpha=0.0,
     )
     step_bp = int(universe.tape.grid_step_bp[universe.tape.grid[0]])
     times = row_times_ns(universe)
@@ -138,7 +152,8 @@ def compared(universe: Universe, orders: Script, case: Case, answer: Path) -> Pl
             row = int(np.searchsorted(times, ns, side="right")) - 1
             theirs[order].append((row, size, paid * step_bp))
         seen = found["orders"][:, :3] * step_bp
-    return Played(universe, orders, ours.play(universe, orders, config), theirs, seen)
+    mine = ours.play(universe, orders, config)
+    return Played(universe, orders, mine, theirs, seen, shown_at(universe))
 
 
 def cash(fills: list[list[ours.Fill]]) -> int:
@@ -259,7 +274,53 @@ def met_by_own(one: Played, k: int, until: int) -> bool:
     return False
 
 
-def why(one: Played, k: int, size: int) -> str:
+def shown_at(universe: Universe) -> dict[tuple[int, int], tuple[list[int], list[int]]]:
+    """(ladder, YES price) -> the messages that changed the level, and its size after each."""
+    step_bp = int(universe.tape.grid_step_bp[universe.tape.grid[0]])
+    times, found = row_times_ns(universe), {}
+    columns = [column.tolist() for column in events(universe).values()]
+    for ns, is_trade, is_sell, tick, size in zip(*columns, strict=True):
+        if not is_trade:
+            rows, sizes = found.setdefault((int(is_sell), tick * step_bp), ([], []))
+            rows.append(int(np.searchsorted(times, ns)))
+            sizes.append(size)
+    return found
+
+
+def first_fill(one: Played, k: int, *, fall_and_trade: bool) -> int | None:
+    """The message that first fills a resting order, by the rule of a queue that cancels never help.
+
+    Args:
+        one: the case.
+        k: the order.
+        fall_and_trade: whether a trade shortens the queue although the fall it made, when that was
+            reported first, has done so already: hftbacktest's way.
+    """
+    tape, side = one.universe.tape, side_of(int(one.script.action[k]))
+    limit, arrival = int(one.script.limit_bp[k]), int(one.script.arrival[k])
+    changes = dict(zip(*one.levels.get((side, limit), ([], [])), strict=True))
+    before = [row for row in changes if row <= arrival]
+    ahead = changes[max(before)] if before else 0
+    lowered = 0
+    for row in range(arrival + 1, min(resting_until(one, k), len(tape.kind) - 1) + 1):
+        price = int(tape.price_bp[row])
+        if tape.kind[row] == RowKind.TRADE:
+            if price < limit if side == BUY else price > limit:
+                return row
+            if price == limit and tape.side[row] == 1 - side:
+                size = int(tape.change_centi[row])
+                known = 0 if fall_and_trade else min(size, lowered)
+                lowered, ahead = lowered - known, ahead - (size - known)
+        elif row in changes and ahead > changes[row]:
+            lowered, ahead = lowered + ahead - changes[row], changes[row]
+        opposite, _ = touch(one.universe, row, side)
+        meets = opposite <= limit if side == BUY else opposite >= limit
+        if ahead < 0 or (meets and 0 < opposite < 10_000):
+            return row
+    return None
+
+
+def why(one: Played, k: int, size: int, fill_model: str) -> str:
     """The rule that makes a resting order fare differently; raises where there is none."""
     tape, mine, theirs = one.universe.tape, one.ours[k], one.theirs[k]
     assert theirs, "what fills here fills there: theirs is the more generous rule"
@@ -267,40 +328,56 @@ def why(one: Played, k: int, size: int) -> str:
     assert abs(theirs[0][1]) == size
     row, side = theirs[0][0], side_of(int(one.script.action[k]))
     limit = int(one.script.limit_bp[k])
+    assert row == first_fill(one, k, fall_and_trade=True)
     if met_by_own(one, k, row):
         assert not mine
         return "own orders met"
     assert not mine or mine[0][0] >= row
     opposing = tape.kind[row] == RowKind.TRADE and tape.side[row] == 1 - side
-    if opposing and tape.price_bp[row] == limit:
+    if fill_model == "queue":
+        ours_first = first_fill(one, k, fall_and_trade=False)
+        if ours_first is not None and met_by_own(one, k, ours_first):
+            assert not mine
+        else:
+            assert (mine[0][0] if mine else None) == ours_first
+        if ours_first != row:
+            return "falls counted twice"
+    elif opposing and tape.price_bp[row] == limit:
         return "queue reached"
     assert abs(mine[0][1]) < size
-    _, shown = touch(one.universe, row, side)
-    through = opposing and (tape.price_bp[row] < limit) == (side == BUY)
-    assert abs(mine[0][1]) == (int(tape.change_centi[row]) if through else shown)
+    if fill_model == "cross":
+        _, shown = touch(one.universe, row, side)
+        through = opposing and (tape.price_bp[row] < limit) == (side == BUY)
+        assert abs(mine[0][1]) == (int(tape.change_centi[row]) if through else shown)
     return "less shown"
 
 
 @pytest.mark.parametrize("segment", SEGMENTS)
 @pytest.mark.parametrize("size", [SMALLEST, ONE_CONTRACT])
-def test_resting_orders_differ_only_by_rule(played, segment, size):
-    one = played[Case(segment, MAKERS, size)]
+@pytest.mark.parametrize("fill_model", ["cross", "queue"])
+def test_resting_orders_differ_only_by_rule(played, segment, size, fill_model):
+    one = played[Case(segment, MAKERS, size, fill_model=fill_model)]
     counts = Counter(
-        why(one, k, size) if mine != theirs else "filled alike" if mine else "unfilled in both"
+        why(one, k, size, fill_model)
+        if mine != theirs
+        else "filled alike"
+        if mine
+        else "unfilled in both"
         for k, (mine, theirs) in enumerate(zip(one.ours, one.theirs, strict=True))
     )
     assert counts["filled alike"] > 0
-    assert counts["queue reached"] > 0
+    assert counts["queue reached" if fill_model == "cross" else "falls counted twice"] > 0
     if segment == "112":
-        assert counts == RESTING_112[size]
+        assert counts == RESTING_112[fill_model, size]
 
 
-def test_a_fill_moved_by_one_message_is_found(played):
+@pytest.mark.parametrize("fill_model", ["cross", "queue"])
+def test_a_fill_moved_by_one_message_is_found(played, fill_model):
     """The test of the test: one planted difference has no rule that explains it."""
-    one = played[Case("112", MAKERS, SMALLEST)]
+    one = played[Case("112", MAKERS, SMALLEST, fill_model=fill_model)]
     alike = next(k for k, mine in enumerate(one.ours) if mine and mine == one.theirs[k])
     row, moved, paid = one.ours[alike][0]
     for planted in ([], [(row - 1, moved, paid)]):
         theirs = [*one.theirs[:alike], planted, *one.theirs[alike + 1 :]]
         with pytest.raises(AssertionError):
-            why(replace(one, theirs=theirs), alike, SMALLEST)
+            why(replace(one, theirs=theirs), alike, SMALLEST, fill_model)
