@@ -30,7 +30,7 @@ UNIT = "deltas/s"
 FLOOR = "gather, add, scatter"
 DELTAS = 2_000_000
 PYTHON_DELTAS = 50_000  # Python's books are timed on so many, theirs being the same rate for any
-BUFFER_ROWS = 1 << 15  # of the output: written again and again, as a consumer in a loop would
+BUFFER_ROWS = 1 << 13  # of the output: written again and again, as a consumer in a loop would
 
 
 def measure(_: Material, effort: Effort, deltas: int = DELTAS) -> list[Row]:

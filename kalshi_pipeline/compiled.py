@@ -97,8 +97,53 @@ def copy_bytes(
     out[at : at + count] = data[begin : begin + count]
 
 
+def _generate_prefetch(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+    address = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+    flag = ir.IntType(32)
+    declared = ir.FunctionType(ir.VoidType(), [address.type, flag, flag, flag])
+    fetch = cgutils.get_or_insert_function(builder.module, declared, "llvm.prefetch.p0i8")
+    builder.call(fetch, [address, flag(0), flag(3), flag(1)])
+    return context.get_dummy_value()
+
+
+def _type_prefetch(_: Any, data: Any, at: Any) -> Any:
+    return types.void(data, at), _generate_prefetch
+
+
+def _generate_top_bit(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+    word = arguments[0].type
+    return builder.sub(
+        ir.Constant(word, 63), builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+    )
+
+
+def _type_top_bit(_: Any, word: Any) -> Any:
+    del word  # a whole number
+    return types.int64(types.int64), _generate_top_bit
+
+
+def top_bit(word: int) -> int:
+    """Place of the highest bit set in 64 (63 = the sign); -1 where none is."""
+    return int(word).bit_length() - 1 if word >= 0 else 63
+
+
+def prefetch(data: NDArray[Any], at: int) -> None:
+    """Ask for the cache line of `data[at]`; an index beyond the end does no harm.
+
+    The hardware foresees one stream of memory or two; a kernel that reads more of them, or jumps,
+    says ahead of time where it will look.
+
+    Args:
+        data: one-dimensional, contiguous.
+        at: index that will be read some iterations later.
+    """
+
+
 if not getattr(config, "DISABLE_JIT"):  # noqa: B009 - unknown to the type checker
     copy_bytes = cast(Any, intrinsic(_type_copy))
+    prefetch = cast(Any, intrinsic(_type_prefetch))
+    top_bit = cast(Any, intrinsic(_type_top_bit))
 
 
 def _compiled(function: Function, **options: object) -> Function:

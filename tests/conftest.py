@@ -8,11 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.postgres import Server, running_server
 
 ROOT = Path(__file__).parents[1]
 RECORDINGS = Path(os.environ.get("KALSHI_RECORDINGS") or ROOT.parent / "shared" / "recordings")
+
+# no deadlines: a first example may wait for the compiler, and any for a busy machine
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("drawn", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(scope="session")

@@ -175,7 +175,7 @@ def assert_kernel_equals_twin(seed: int, most: int, *, lines: bool = False) -> N
     assert_equal(books, twin_of(session, config), session, rebuilt=lines)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**64))
 def test_lines_decoded_and_replayed_equal_the_twin(seed):
     assert_kernel_equals_twin(seed, 150, lines=True)
@@ -217,7 +217,7 @@ print("equal")
 """
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
 def test_what_is_written_block_by_block_is_what_is_built_in_memory(
     seed, batch_rows, block_rows, group_records

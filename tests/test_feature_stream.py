@@ -119,7 +119,7 @@ def test_a_tensor_equals_what_a_live_process_computes_message_by_message(session
         assert bits(one_by_one(stream, own, is_step)) == bits(session.tensors.features[steps])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_book_cut_anywhere_gives_the_same_bits(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))

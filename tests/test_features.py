@@ -168,7 +168,7 @@ def test_the_last_row_of_a_segment_is_a_step_whatever_it_is(last):
     assert steps_of([bid_at(0), bid_at(1), last], min_step_ms=1_000) == [0, 2]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), min_size=1, max_size=30),
     st.sampled_from([0, 2, 5]),
@@ -190,7 +190,7 @@ ladders = st.dictionaries(prices, sizes, max_size=6)
 waits_ms = st.one_of(st.integers(0, 5), st.integers(0, 10**5), st.integers(0, 10**10))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(waits_ms, ladders, ladders, st.booleans()), min_size=1, max_size=12))
 def test_every_feature_stays_in_its_range_on_any_book(shapes):
     now, moments = 0, []

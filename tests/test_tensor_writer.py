@@ -37,7 +37,7 @@ def assert_same_files(books, folder, block_rows, min_step_ms=0):
     assert index(folder / "parts" / "index.parquet").equals(index(folder / "whole/index.parquet"))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32 - 1), st.integers(1, 80), st.sampled_from([0, 0, 1_000]))
 def test_blocks_do_not_change_the_tensors(tmp_path_factory, seed, block_rows, min_step_ms):
     random = Random(seed)

@@ -224,7 +224,7 @@ def test_the_size_of_a_batch_changes_nothing(generated, tmp_path, monkeypatch, b
         assert one.to_pylist() == other.to_pylist()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(st.integers(0, 10**9), max_size=60), st.sampled_from(("complete", "shared")),
     st.integers(0, 1_000),

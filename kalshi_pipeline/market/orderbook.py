@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel
+from kalshi_pipeline.compiled import kernel, prefetch
 from kalshi_pipeline.market.book_levels import (
     INVERSE,
     LEVELS,
@@ -102,6 +102,7 @@ _AT_MARKET, _AT_FRAME = int(Counters.MARKET), int(Counters.FRAME)
 _N_REFUSED, _OPENED = int(Counters.REFUSED), int(Counters.SEGMENTS_OPENED)
 _N_APPLIED, _N_BEFORE = int(Counters.APPLIED), int(Counters.BEFORE_SNAPSHOT)
 _N_DRIFT, _FIRST_MARKET = int(Counters.DRIFTED_LEVELS), int(Counters.FIRST_MARKET)
+_AHEAD = 32  # frames between the one that is read and the one that is fetched from memory
 # columns as plain integers
 _GRID = int(MarketColumn.GRID)
 _CLOSES, _LAST_BOOK = int(MarketColumn.CLOSE_MS), int(MarketColumn.LAST_BOOK)
@@ -193,6 +194,7 @@ def _plain_deltas(  # type: ignore[no-untyped-def]
         return
     while f < end and r < last_row:
         frame = frames[u(f)]
+        prefetch(frames, f + _AHEAD)
         side, price = np.int64(frame["side"]), np.int64(frame["price_bp"])
         place, size = price * inverse >> 32, frame["size_centi"]
         if (
@@ -225,10 +227,11 @@ def _plain_deltas(  # type: ignore[no-untyped-def]
         r += 1
         f += 1
     done = r - first_row
-    narrow[N_SUB, first_row:r] = sub
-    narrow[N_SEGMENT, first_row:r] = segment
-    narrow[N_MARKET, first_row:r] = state[MARKET]
-    tiny[T_KIND, first_row:r] = _DELTA
+    if depth:
+        narrow[N_SUB, first_row:r] = sub
+        narrow[N_SEGMENT, first_row:r] = segment
+        narrow[N_MARKET, first_row:r] = state[MARKET]
+        tiny[T_KIND, first_row:r] = _DELTA
     counters[_AT_FRAME], counters[N_ROWS] = f, r
     counters[_N_APPLIED] += done
     if done > 0:

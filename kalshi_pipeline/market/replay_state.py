@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from kalshi_pipeline.compiled import kernel
-from kalshi_pipeline.market.ladder import BEST, SIDE_WIDTH
+from kalshi_pipeline.market.ladder import BEST, SIDE_WIDTH, begin_side
 from kalshi_pipeline.market.replay_tables import AccusationColumn, Counters
 
 u = np.uint64  # an index that is known not to be negative costs the compiler no test
@@ -37,8 +37,10 @@ def begin_market(market, state, ladder, places):  # type: ignore[no-untyped-def]
     """Forget the market before."""
     for place in range(places):
         ladder[u(place)] = 0
-    for column in range(STATE_WIDTH):
+    for column in range(YES):
         state[u(column)] = 0
+    begin_side(state, YES)
+    begin_side(state, NO)
     state[SUB] = state[EXCHANGE] = state[CROSSED_SINCE] = -1
     state[MARKET] = market
 

@@ -37,7 +37,7 @@ def test_an_event_is_the_sum_of_its_segments_each_the_mean_of_its_repeats() -> N
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_event_totals_equal_the_slow_twin_in_any_row_order(data: st.DataObject) -> None:
     rows = []
     for session in (1, 2):

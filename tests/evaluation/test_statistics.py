@@ -28,7 +28,7 @@ def test_resamples_follow_the_exact_distribution() -> None:
     cluster=st.lists(st.integers(0, 4), min_size=1, max_size=12),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_drawn_cluster_brings_as_many_members_as_it_has(cluster: list[int], seed: int) -> None:
     codes = np.unique(cluster, return_inverse=True)[1]
     sizes = np.bincount(codes)

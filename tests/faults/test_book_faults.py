@@ -29,7 +29,7 @@ from tests.faults.feeds import (
 from tests.oracle.book import NO, YES
 from tests.random_sessions import ingested, wire_line
 
-FEW = settings(max_examples=25, deadline=None)
+FEW = settings(max_examples=25)
 SECOND_MS, DAY_MS = 1_000, 86_400_000
 
 

@@ -23,7 +23,7 @@ from tests.faults.feeds import (
 from tests.oracle.book import NO
 from tests.random_sessions import books_of, random_session
 
-FEW = settings(max_examples=25, deadline=None)
+FEW = settings(max_examples=25)
 
 
 # D1
@@ -219,7 +219,7 @@ def test_d08_a_number_json_does_not_know_is_a_corrupt_line(literal):
 # together
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(0, 120), st.sampled_from(["complete", "shared", "none"]))
 def test_every_row_of_a_session_gone_wrong_is_accounted_for(seed, length, sequence):
     random = Random(seed)

@@ -159,7 +159,7 @@ CANDIDATES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(CANDIDATES, st.integers(0, 12), st.integers(0, 6), st.integers(0, 14))
 def test_trades_are_matched_as_the_rule_says(book, recv_window, exchange_window, most):
     found = split(book, window=Window(recv_window, exchange_window, most))
@@ -171,7 +171,7 @@ def test_trades_are_matched_as_the_rule_says(book, recv_window, exchange_window,
     assert max(confidence, default=0) <= 100
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     CANDIDATES, st.lists(st.tuples(st.integers(0, 12), st.integers(0, 20)), max_size=5),
     st.booleans(),

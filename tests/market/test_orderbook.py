@@ -214,7 +214,7 @@ def test_the_lowest_and_the_highest_price_of_every_grid_are_levels(step_bp):
     assert run.rows["ask_bp"] == [10_000] * 4 + [last]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.sampled_from([YES, NO]), st.integers(1, 99), st.integers(-40, 60)), max_size=60
@@ -491,7 +491,7 @@ def test_where_the_close_may_come_early_the_last_empty_snapshot_is_it():
     assert Replayed([*frames[:1], snapshot(BOOK[0])], last_book=1).ends[-1] == "end_of_recording"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.sampled_from([100, 10, 1]))
 def test_depth_and_cost_move_as_the_whole_ladder_says(data, step_bp):
     prices = st.one_of(

@@ -259,7 +259,7 @@ def messages_of(frames):
     return pa.Table.from_pylist(rows, MESSAGE_SCHEMA)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(frames=streams(), faulty=st.booleans())
 def test_the_collector_stores_as_its_slow_twin_does(frames, faulty):
     collected = collect(messages_of(frames), sequence="complete", faulty=faulty)

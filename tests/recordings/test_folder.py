@@ -108,7 +108,7 @@ def is_good_up_to_a_cut(lines: list[RawLine]) -> bool:
     return last.truncated
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     cut=st.integers(0, 10_000), name=st.sampled_from(["messages.ndjson.gz", "messages.ndjson.zst"])
 )
@@ -130,7 +130,7 @@ def test_a_cut_loses_no_line_that_could_be_decompressed(tmp_path):
     assert is_good_up_to_a_cut(lines)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     place_of=st.integers(0, 10_000),
     bit=st.integers(0, 7),

@@ -61,7 +61,7 @@ def expected(wire, rows, ids, *, connection, seq) -> str:
 
 @pytest.mark.parametrize("wire", ["legacy", "current"])
 @given(ROWS, st.integers(1, 40), st.integers(1, 10**8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_line_is_that_of_the_slow_writer(wire, rows, connection, seq):
     # sizes fall at trades; the legacy wire has whole cents and contracts
     unit = 100 if wire == "legacy" else 1

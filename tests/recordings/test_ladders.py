@@ -124,7 +124,7 @@ def compiled(rows, policy, strict, block):
 
 
 @pytest.mark.parametrize("policy", [policy.name.lower() for policy in Policy])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=sequences(), strict=st.booleans(), block=st.integers(1, 50))
 def test_the_kernel_recovers_as_its_slow_twin_does(policy, rows, strict, block):
     assert compiled(rows, policy, strict, block) == oracle.recover(rows, policy, strict)
@@ -139,7 +139,7 @@ def numbered(rows, window=1_000):
     return epoch.tolist()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     lengths=st.lists(st.integers(1, 30), min_size=1, max_size=4),
     late=st.lists(st.tuples(st.integers(0, 100), st.integers(1, 12)), max_size=3),

@@ -366,7 +366,7 @@ def assert_accounted(text: bytes, decoder: FrameDecoder) -> None:
         assert reason in {label(known) for known in Reason if 10 <= known < 30}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=st.binary(max_size=200), listed=st.booleans())
 @example(text=b"\xef\xbb\xbf{}", listed=True)
 def test_random_bytes_end_in_quarantine(text, listed):
@@ -380,7 +380,7 @@ GOOD = [text for lines in CURRENT_AND_LEGACY for text in lines] + [
 ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(GOOD),
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=4),
@@ -404,7 +404,7 @@ FIELDS = ["side", "price", "price_dollars", "delta", "delta_fp", "yes", "no", "y
           "ts_ms", "volume_fp", "market_ticker"]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(GOOD),
     st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=3),

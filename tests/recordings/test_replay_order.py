@@ -239,7 +239,7 @@ def test_a_market_too_large_to_be_sorted_is_refused_with_its_size(monkeypatch):
     assert (refused.value.market, refused.value.rule) == (A, "market_records")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40))
 def test_neither_batches_nor_groups_change_what_is_replayed(seed, batch_rows, group_records):
     random = Random(seed)
@@ -279,7 +279,7 @@ def without_origin(table):
     return table.drop_columns(["frame", "recv_ms", "time_ms"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1))
 def test_arrival_out_of_order_gives_the_books_of_the_sorted_feed(seed):
     random = Random(seed)

@@ -81,7 +81,7 @@ def test_generated_sessions_are_scanned_to_the_tables_of_the_reference(generated
         checked(open_folder(folder))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     operations=st.lists(st.integers(0, 2**32 - 1), max_size=60),
     seed=st.integers(0, 2**32 - 1),
@@ -161,7 +161,7 @@ def wild_lines(draw: Any) -> bytes:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     lines=st.lists(wild_lines(), min_size=1, max_size=12),
     listed=st.booleans(),
@@ -183,7 +183,7 @@ PIECES = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     files=st.lists(st.lists(PIECES, max_size=12), min_size=1, max_size=3),
     ended=st.booleans(),

@@ -38,7 +38,7 @@ configs = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=seeds, config=configs, per_fill=st.booleans())
 def test_identities_hold_at_every_step(seed, config, per_fill):
     rng = np.random.default_rng(seed)
@@ -86,7 +86,7 @@ def position_value(fast, lane):
     return max(0, proceeds - math.ceil(exact * 100) * 10_000)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=seeds, config=configs)
 def test_profit_is_what_the_fills_made_at_settlement_less_fees(seed, config):
     rng = np.random.default_rng(seed)
@@ -109,7 +109,7 @@ def test_profit_is_what_the_fills_made_at_settlement_less_fees(seed, config):
     assert summary.pnl_micro == made - summary.fees_micro == summary.pnl_mid_micro
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=seeds, mark=st.sampled_from(("liquidation", "mid")))
 def test_rewards_add_up_to_the_profit(seed, mark):
     rng = np.random.default_rng(seed)
@@ -124,7 +124,7 @@ def test_rewards_add_up_to_the_profit(seed, mark):
     np.testing.assert_allclose(total, np.array(profit) / DOLLAR, atol=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, config=configs, grid=st.sampled_from((CENT_GRID, TAPERED_GRID)))
 def test_describing_the_market_from_no_changes_nothing(seed, config, grid):
     rng = np.random.default_rng(seed)
@@ -142,7 +142,7 @@ def test_describing_the_market_from_no_changes_nothing(seed, config, grid):
             assert column(yes, Account.FEES, lane) == column(no, Account.FEES, lane)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=seeds,
     bid_bp=st.integers(1, 97),
@@ -165,7 +165,7 @@ def test_nothing_is_earned_where_the_touch_never_moves(seed, bid_bp, spread, fee
     assert fast.summary(0).pnl_micro <= 0
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=seeds, config=configs)
 def test_holding_earns_exactly_nothing(seed, config):
     universe = random_universe(np.random.default_rng(seed), episodes=4, steps=30)
