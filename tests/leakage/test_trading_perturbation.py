@@ -56,7 +56,7 @@ def assert_same_past(first, second, seed, latency_ms, fill_model="cross"):
             right.step(action)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32 - 1),
     latency_ms=st.sampled_from((0, 250)),

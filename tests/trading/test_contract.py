@@ -80,7 +80,7 @@ def test_what_is_no_action_for_each_lane_is_refused(vec, actions):
     vec.step(np.array([0, 1, 2]))  # and play goes on
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     actions=st.one_of(
         st.lists(st.integers(-(2**70), 2**70), max_size=6),

@@ -174,7 +174,7 @@ def filled_by_message(universe, config, start, action):
     return np.array(filled)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32 - 1),
     action=st.sampled_from([a for a in A if a != A.HOLD]),
