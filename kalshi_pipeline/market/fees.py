@@ -26,6 +26,7 @@ PER_FILL_FROM_MS = 1_779_926_400_000  # 28 May 2026 UTC
 PRODUCT_PER_CENT = 10**14
 CENTICENT_MICRO = 100  # $0.0001, what a trade fee is rounded up to since 28 May 2026
 PRODUCT_PER_CENTICENT = 10**12
+_LARGEST = np.iinfo(np.int64).max - PRODUCT_PER_CENT  # rounding up adds less than a cent
 
 
 class Fees(NamedTuple):
@@ -58,6 +59,13 @@ class FeeSchedule:
     maker_rate_bp: int = 0
     multiplier_pct: int = 100
 
+    def __post_init__(self) -> None:
+        largest = max(self.taker_rate_bp, self.maker_rate_bp)
+        if min(self.taker_rate_bp, self.maker_rate_bp, self.multiplier_pct) < 0:
+            raise ValueError(f"fees are never negative, were {self}")
+        if largest * self.multiplier_pct > 4 * BP_PER_DOLLAR * 100:
+            raise ValueError(f"no contract costs more in fees than it pays, was {self}")
+
 
 SCHEDULES: tuple[FeeSchedule, ...] = (FeeSchedule(),)
 
@@ -75,6 +83,12 @@ def schedule_for(series: str, at_ms: int, schedules: Sequence[FeeSchedule] = SCH
     chosen = max(known, key=lambda s: (s.series != "", s.from_ms), default=FeeSchedule())
     rule = PER_FILL if at_ms >= PER_FILL_FROM_MS else PER_ORDER
     return Fees(chosen.taker_rate_bp, chosen.maker_rate_bp, chosen.multiplier_pct, rule)
+
+
+def largest_size_centi(fees: Fees) -> int:
+    """The size up to which exact fees at these rates fit 64 bits, added up over an order."""
+    rate = max(fees.taker_rate_bp, fees.maker_rate_bp) * fees.multiplier_pct
+    return _LARGEST // max(rate * (BP_PER_DOLLAR // 2) ** 2, 1)
 
 
 @kernel

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from kalshi_pipeline.config import BP_PER_DOLLAR, TradingConfig
 from kalshi_pipeline.errors import InvalidAction
 from kalshi_pipeline.feature_table import OBSERVATION_WIDTH
-from kalshi_pipeline.market.fees import NO_FEES
+from kalshi_pipeline.market.fees import NO_FEES, Fees, largest_size_centi
 from kalshi_pipeline.trading.actions import ACTIONS
 from kalshi_pipeline.trading.kernel import Lanes, Rules, reset_lanes, step_lanes
 from kalshi_pipeline.trading.portfolio import SLOTS, Account, FillModel, Order
@@ -67,6 +67,7 @@ class Simulator:
         self.config = config
         self.lanes = lanes
         self.tape = _with_fees(universe.tape, enabled=config.fees)
+        _check_fees(self.tape, config)
         self.rules = Rules(
             config.cash_start_micro,
             config.order_size_centi,
@@ -171,6 +172,14 @@ def _indices(name: str, indices: Any, length: int) -> Ints:
     if found.min() < 0 or found.max() >= length:
         raise IndexError(f"{name} must be 0 to {length - 1}, was {indices}")
     return found.astype(np.int64)
+
+
+def _check_fees(tape: Tape, config: TradingConfig) -> None:
+    largest = max(config.position_limit_centi, config.order_size_centi)
+    for row in np.unique(tape.fee_schedule, axis=0):
+        fees = Fees(*(int(value) for value in row))
+        if largest > largest_size_centi(fees):
+            raise ValueError(f"fees of {largest} centi at {fees} do not fit 64 bits")
 
 
 def _with_fees(tape: Tape, *, enabled: bool) -> Tape:

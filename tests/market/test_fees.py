@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kalshi_pipeline.market.fees import (
@@ -17,6 +17,7 @@ from kalshi_pipeline.market.fees import (
     fee_product,
     fees_of,
     fill_fee_micro,
+    largest_size_centi,
     schedule_for,
     up_to_cent_micro,
     worst_fee_micro,
@@ -46,6 +47,7 @@ def test_published_examples(rate_bp, contracts, price_bp, cents):
     assert up_to_cent_micro(product) == cents * CENT
 
 
+@settings(deadline=None)  # the first call compiles
 @given(rates, sizes, prices)
 def test_fee_is_exact_and_the_same_for_yes_and_no(rate_bp, size_centi, price_bp):
     p = Fraction(price_bp, 10_000)
@@ -56,10 +58,53 @@ def test_fee_is_exact_and_the_same_for_yes_and_no(rate_bp, size_centi, price_bp)
     assert product == fee_product(rate_bp, 100, size_centi, 10_000 - price_bp)
 
 
+@pytest.mark.parametrize(
+    "rates",
+    [
+        (700, 0, 100),
+        (700, 175, 100),
+        (350, 0, 100),
+        (700, 175, 300),
+        (10_000, 10_000, 400),
+        (0, 0, 0),
+    ],
+)
+@pytest.mark.parametrize("price_bp", [1, 100, 4_999, 5_000, 9_999])
+def test_fees_up_to_the_largest_size_are_exact_in_the_kernel(rates, price_bp):
+    fees = Fees(*rates, PER_ORDER)
+    size = largest_size_centi(fees)
+    if rates == (0, 0, 0):
+        assert size > 10**18
+        return
+    assert size >= 9_000
+    p = Fraction(price_bp, 10_000)
+    rate = Fraction(max(rates[:2]), 10_000) * Fraction(rates[2], 100)
+    product = fee_product(max(rates[:2]), rates[2], size, price_bp)
+    exact = rate * Fraction(size, 100) * p * (1 - p)
+    assert up_to_cent_micro(product) == math.ceil(exact * 100) * CENT > 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"taker_rate_bp": -1}, {"maker_rate_bp": -1}, {"multiplier_pct": -1},
+     {"taker_rate_bp": 40_001}, {"maker_rate_bp": 700, "multiplier_pct": 10_000}],
+)  # fmt: skip
+def test_schedules_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"never negative|more in fees"):
+        FeeSchedule("KXX", **wrong)
+
+
+def test_a_fee_holiday_ends_on_its_date():
+    known = (FeeSchedule(), FeeSchedule("KXY", 1_000, multiplier_pct=0), FeeSchedule("KXY", 2_000))
+    charged = [schedule_for("KXY", at_ms, known).multiplier_pct for at_ms in (999, 1_000, 2_000)]
+    assert charged == [100, 0, 100]
+
+
 def test_largest_position_does_not_overflow():
     assert fee_product(700, 100, 10**6, 5_000) == 1_750_000_000_000 * 10**6
 
 
+@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.tuples(sizes, prices), min_size=1, max_size=8), rates)
 def test_an_orders_fills_pay_the_orders_fee_before_may_2026(fills, rate_bp):
     total, paid, carried = 0, 0, 0
@@ -72,6 +117,7 @@ def test_an_orders_fills_pay_the_orders_fee_before_may_2026(fills, rate_bp):
     assert paid == up_to_cent_micro(total)
 
 
+@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.tuples(sizes, prices), min_size=1, max_size=8), rates, st.booleans())
 def test_balances_stay_whole_cents_after_may_2026(fills, rate_bp, buys):
     exact, paid, carried, balance = Fraction(0), 0, 0, 0
@@ -107,6 +153,7 @@ def test_a_cent_of_rounding_is_given_back():
     assert (fee, carried) == (17_500 + 2_500 - CENT, 12_500 + 2_500 - CENT)
 
 
+@settings(deadline=None)  # the first call compiles
 @given(rates, sizes, prices, st.booleans())
 def test_a_single_fill_never_pays_more_than_the_worst_fee(rate_bp, size, price, buys):
     product = fee_product(rate_bp, 100, size, price)

@@ -301,6 +301,13 @@ def test_unknown_actions_and_lanes_are_refused():
         fast.reset([0], [0, 0])
 
 
+def test_fees_that_would_not_fit_64_bits_are_refused():
+    universe = market(trade(1, 4_200, 1), fee_schedule=(700, 0, 600, 0))
+    with pytest.raises(ValueError, match="do not fit 64 bits"):
+        play(universe, [], TradingConfig(position_limit_centi=10**6))
+    play(universe, [], TradingConfig(position_limit_centi=800_000))
+
+
 @pytest.mark.parametrize(
     "config",
     [

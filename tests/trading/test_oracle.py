@@ -19,7 +19,8 @@ from tests.tapes import (
 )
 from tests.trading.play import simulator
 
-STEPS = 30
+STEPS, EPISODES = 30, 2
+SCHEDULES = (DEFAULT_FEES, FEES_PER_FILL, (700, 175, 100, 0))
 COUNTS = {
     "taker_fills": Account.TAKER_FILLS,
     "maker_fills": Account.MAKER_FILLS,
@@ -50,20 +51,46 @@ FILL_MODELS = ("cross", "queue", "touch")
     seed=st.integers(0, 2**32 - 1),
     config=configs,
     grid=st.sampled_from((CENT_GRID, TAPERED_GRID)),
-    fees=st.sampled_from((DEFAULT_FEES, FEES_PER_FILL, (700, 175, 100, 0))),
+    fees=st.sampled_from(SCHEDULES),
     only_valid=st.booleans(),
 )
 def test_kernel_equals_the_slow_twin(fill_model, seed, config, grid, fees, only_valid):
-    config = replace(config, fill_model=fill_model)
+    play_beside_the_twin(
+        seed, replace(config, fill_model=fill_model), grid, fees, only_valid=only_valid
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fill_model", FILL_MODELS)
+def test_kernel_equals_the_slow_twin_over_ten_thousand_episodes(fill_model):
+    rng = np.random.default_rng(FILL_MODELS.index(fill_model))
+    for seed in range(10_000 // len(FILL_MODELS) // EPISODES + 1):
+        config = TradingConfig(
+            cash_start_micro=int(rng.choice((100_000_000, 3_000_000, 1_000_000, 200_000))),
+            order_size_centi=int(rng.choice((100, 37, 500))),
+            position_limit_centi=int(rng.choice((1_000, 500))),
+            latency_ms=int(rng.choice((0, 250, 1_000))),
+            fees=bool(rng.random() < 0.7),
+            mark="mid" if rng.random() < 0.5 else "liquidation",
+            fill_model=fill_model,
+            queue_alpha=float(rng.choice((0.0, 0.33, 0.5, 1.0))),
+            daily_loss_limit_micro=int(rng.choice((0, 0, 1, 20_000, 500_000))),
+        )
+        grid = TAPERED_GRID if rng.random() < 0.3 else CENT_GRID
+        schedule = SCHEDULES[int(rng.integers(len(SCHEDULES)))]
+        play_beside_the_twin(seed, config, grid, schedule, only_valid=bool(rng.integers(2)))
+
+
+def play_beside_the_twin(seed, config, grid, fees, *, only_valid):
     rng = np.random.default_rng(seed)
-    universe = random_universe(rng, episodes=2, steps=STEPS, grid=grid, fee_schedule=fees)
+    universe = random_universe(rng, episodes=EPISODES, steps=STEPS, grid=grid, fee_schedule=fees)
     fast = simulator(universe, config)
-    slow = [SlowEpisode(universe, episode, config) for episode in range(2)]
+    slow = [SlowEpisode(universe, episode, config) for episode in range(EPISODES)]
     for _ in range(STEPS - 1):
         for lane, twin in enumerate(slow):
             assert fast.mask[lane].tolist() == twin.mask()
             np.testing.assert_allclose(fast.observation[lane, 35:], twin.features(), atol=1e-6)
-        actions = rng.integers(0, 7, size=2)
+        actions = rng.integers(0, 7, size=EPISODES)
         if only_valid:
             actions = np.array([rng.choice(np.flatnonzero(mask)) for mask in fast.mask])
         fast.step(actions)
