@@ -73,16 +73,17 @@ def fill_resting(lane: Lane, side: int, message: Message) -> None:
     """What one message, already applied to the ladder, does to the resting order of a side."""
     order = lane.orders[side]
     price = order[Order.PRICE]
-    if lane.fill_model == FillModel.TOUCH:
-        execute(lane, side, price, order[Order.REMAINING], message.time_ms)
-        return
+    reached = 0
     if message.kind == RowKind.TRADE and prints_through(side, price, message):
-        size = min(order[Order.REMAINING], message.change_centi)
-        execute(lane, side, price, size, message.time_ms)
-    if lane.fill_model == FillModel.QUEUE and order[Order.PRICE] > 0:
+        reached = message.change_centi
+    if lane.fill_model == FillModel.QUEUE:
         shown = displayed_centi(lane, side, price)
-        reached = pass_queue(order, side, message, shown, lane.alpha_pct)
-        execute(lane, side, price, min(order[Order.REMAINING], reached), message.time_ms)
+        reached += pass_queue(order, side, message, shown, lane.alpha_pct)
+    elif lane.fill_model == FillModel.TOUCH:
+        reached = order[Order.REMAINING]
+    if reached > 0:
+        size = min(order[Order.REMAINING], reached)
+        execute(lane, side, price, size, message.time_ms)
     if order[Order.PRICE] > 0 and meets(side, price, message.bid_bp, message.ask_bp):
         take_touch(lane, side, price, message)
     if order[Order.PRICE] > 0:

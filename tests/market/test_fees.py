@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kalshi_pipeline.market.fees import (
@@ -47,7 +47,6 @@ def test_published_examples(rate_bp, contracts, price_bp, cents):
     assert up_to_cent_micro(product) == cents * CENT
 
 
-@settings(deadline=None)  # the first call compiles
 @given(rates, sizes, prices)
 def test_fee_is_exact_and_the_same_for_yes_and_no(rate_bp, size_centi, price_bp):
     p = Fraction(price_bp, 10_000)
@@ -104,7 +103,6 @@ def test_largest_position_does_not_overflow():
     assert fee_product(700, 100, 10**6, 5_000) == 1_750_000_000_000 * 10**6
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.tuples(sizes, prices), min_size=1, max_size=8), rates)
 def test_an_orders_fills_pay_the_orders_fee_before_may_2026(fills, rate_bp):
     total, paid, carried = 0, 0, 0
@@ -117,7 +115,6 @@ def test_an_orders_fills_pay_the_orders_fee_before_may_2026(fills, rate_bp):
     assert paid == up_to_cent_micro(total)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.tuples(sizes, prices), min_size=1, max_size=8), rates, st.booleans())
 def test_balances_stay_whole_cents_after_may_2026(fills, rate_bp, buys):
     exact, paid, carried, balance = Fraction(0), 0, 0, 0
@@ -153,7 +150,6 @@ def test_a_cent_of_rounding_is_given_back():
     assert (fee, carried) == (17_500 + 2_500 - CENT, 12_500 + 2_500 - CENT)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(rates, sizes, prices, st.booleans())
 def test_a_single_fill_never_pays_more_than_the_worst_fee(rate_bp, size, price, buys):
     product = fee_product(rate_bp, 100, size, price)

@@ -35,7 +35,7 @@ def universe(request):
             0
         ]
     recordings = request.getfixturevalue("recordings")
-    return build_universe([data_of(replayed(recordings / "131", head=True))], 2)[0]
+    return build_universe([data_of(replayed(recordings / "112", head=True))], 2)[0]
 
 
 @pytest.mark.slow

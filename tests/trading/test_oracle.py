@@ -46,7 +46,7 @@ FILL_MODELS = ("cross", "queue", "touch")
 
 
 @pytest.mark.parametrize("fill_model", FILL_MODELS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     config=configs,
