@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel
+from kalshi_pipeline.compiled import kernel, part
 from kalshi_pipeline.config import BP_PER_DOLLAR, MICRO_PER_CENT
 
 PER_ORDER, PER_FILL = 0, 1  # rounding rules
@@ -97,13 +97,13 @@ def fees_of(row: NDArray[np.int64]) -> Fees:
     return Fees(row[0], row[1], row[2], row[3])
 
 
-@kernel
+@part
 def fee_product(rate_bp: int, multiplier_pct: int, size_centi: int, price_bp: int) -> int:
     """The exact fee in 1e-16 dollar; fits 64 bits up to 50,000 contracts at 0.07."""
     return rate_bp * multiplier_pct * size_centi * price_bp * (BP_PER_DOLLAR - price_bp)
 
 
-@kernel
+@part
 def up_to_cent_micro(product: int) -> int:
     """An exact fee rounded up to the next cent."""
     return -(-product // PRODUCT_PER_CENT) * MICRO_PER_CENT
@@ -142,7 +142,7 @@ def fill_fee_micro(
     return fee, carried
 
 
-@kernel
+@part
 def worst_fee_micro(rule: int, product: int) -> int:
     """What an order with this exact fee may have to pay: rounding never costs a cent more."""
     if rule == PER_ORDER:

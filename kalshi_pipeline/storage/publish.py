@@ -387,9 +387,12 @@ def _checked(folder: Path, name: str) -> Path:
     declared = read_manifest(folder)["files"].get(name)
     if declared is None or not path.is_file():
         raise CorruptFile("a published file is missing", value=str(path))
-    key = _identity(path)
-    if key not in _verified:
-        _verified[key] = file_sha256(path)
+    try:
+        key = _identity(path)
+        if key not in _verified:
+            _verified[key] = file_sha256(path)
+    except FileNotFoundError as error:  # another process has just set the folder aside
+        raise CorruptFile("a published file is missing", value=str(path)) from error
     if _verified[key] != declared["sha256"]:
         raise CorruptFile(
             "a published file is not the bytes its manifest declares",

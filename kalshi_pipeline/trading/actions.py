@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from kalshi_pipeline.compiled import kernel
+from kalshi_pipeline.compiled import part
 from kalshi_pipeline.config import BP_PER_DOLLAR
 
 BUY, SELL = 0, 1  # of YES; also the ladder a resting order stands in (YES bids, NO bids)
@@ -25,19 +25,19 @@ class Action(IntEnum):
 ACTIONS = len(Action)
 
 
-@kernel
+@part
 def side_of(action: int) -> int:
     """BUY or SELL (HOLD has no side)."""
     return BUY if action <= Action.BUY_PASSIVE else SELL
 
 
-@kernel
+@part
 def takes(action: int) -> bool:
     """Whether the action takes liquidity; the other orders are post-only."""
     return action == Action.BUY_BEST or action == Action.SELL_BEST
 
 
-@kernel
+@part
 def limit_price_bp(
     action: int, bid_bp: int, ask_bp: int, tick_up_bp: int, tick_down_bp: int
 ) -> int:

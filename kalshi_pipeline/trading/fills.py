@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel
+from kalshi_pipeline.compiled import kernel, part
 from kalshi_pipeline.config import BP_PER_DOLLAR
 from kalshi_pipeline.trading.actions import BUY
 from kalshi_pipeline.trading.portfolio import (
@@ -45,7 +45,7 @@ Ints = NDArray[np.int64]
 FILL_RATE_UNIT = 10**9
 
 
-@kernel
+@part
 def concerns(side: int, price_bp: int, message: Message, fill_model: int) -> bool:
     """Whether a message can fill the resting order at a price (0 = none) or change its queue."""
     if price_bp == 0:
@@ -62,7 +62,7 @@ def concerns(side: int, price_bp: int, message: Message, fill_model: int) -> boo
     return message.side == side and message.price_bp == own_scale_bp
 
 
-@kernel
+@part
 def prints_through(side: int, price_bp: int, message: Message) -> bool:
     """Whether a trade prints at a price worse for its taker than a resting order's."""
     return message.price_bp < price_bp if side == BUY else message.price_bp > price_bp
@@ -206,7 +206,7 @@ def cancel_all(account: Ints, orders: Ints) -> None:
             end_order(account, orders[slot])
 
 
-@kernel
+@part
 def meets(side: int, price_bp: int, bid_bp: int, ask_bp: int) -> bool:
     """Whether an order at this price crosses the opposite quote."""
     if side == BUY:

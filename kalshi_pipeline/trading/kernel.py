@@ -1,7 +1,8 @@
 """One compiled call a step for N lanes: send orders, replay messages, observe, end episodes.
 
-Each stage loops over all lanes itself: handing the tape to a function once a lane would cost more
-in reference counts than the work.
+A lane is taken through all four before the next one, and its pieces are compiled into one loop:
+handing the reel on to a function would cost more than the work. While one lane moves, the memory
+the lanes behind it are going to read is on its way.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel
+from kalshi_pipeline.compiled import kernel, part, prefetch
 from kalshi_pipeline.config import MICRO_PER_DOLLAR
 from kalshi_pipeline.feature_table import TENSOR_WIDTH
-from kalshi_pipeline.market.fees import fees_of
+from kalshi_pipeline.market.fees import Fees
 from kalshi_pipeline.trading.actions import (
     ACTIONS,
     BUY,
@@ -40,9 +41,12 @@ from kalshi_pipeline.trading.portfolio import (
     record_capital,
 )
 from kalshi_pipeline.trading.replay import Message, apply_message
-from kalshi_pipeline.trading.tape import RowKind, Tape
+from kalshi_pipeline.trading.tape import Reel, RowKind
 
 Ints = NDArray[np.int64]
+
+_AHEAD = 4  # lanes between the one that moves and the one whose memory is asked for
+_LINE = 16  # float32 of a cache line
 
 
 class Rules(NamedTuple):
@@ -77,15 +81,15 @@ class Lanes(NamedTuple):
 
 
 @kernel
-def reset_lanes(tape: Tape, lanes: Lanes, rules: Rules, which: Ints, episodes: Ints) -> None:
+def reset_lanes(reel: Reel, lanes: Lanes, rules: Rules, which: Ints, episodes: Ints) -> None:
     """Start `episodes[k]` in lane `which[k]`."""
     for k in range(len(which)):
         lane, episode = which[k], episodes[k]
         account = lanes.account[lane]
         account[:] = 0
         account[Account.EPISODE] = episode
-        account[Account.STEP] = tape.first_step[episode]
-        account[Account.ROW] = tape.first_row[episode] - 1
+        account[Account.STEP] = reel.episodes[episode]["first_step"]
+        account[Account.ROW] = reel.episodes[episode]["first_row"] - 1
         account[Account.CASH] = rules.start_micro
         account[Account.TRIP_CASH] = rules.start_micro
         account[Account.PEAK] = rules.start_micro
@@ -98,169 +102,179 @@ def reset_lanes(tape: Tape, lanes: Lanes, rules: Rules, which: Ints, episodes: I
         lanes.action_counts[lane] = 0
         lanes.terminated[lane] = False
         lanes.truncated[lane] = False
-    advance(tape, lanes, rules, which)
-    observe(tape, lanes, rules, which)
-    for lane in which:
-        lanes.equity_micro[lane] = lanes.account[lane, Account.EQUITY]
-        lanes.equity_mid_micro[lane] = lanes.account[lane, Account.EQUITY_MID]
+        _advance(reel, lanes, rules, lane)
+        _observe(reel, lanes, rules, lane)
+        lanes.equity_micro[lane] = account[Account.EQUITY]
+        lanes.equity_mid_micro[lane] = account[Account.EQUITY_MID]
         lanes.reward[lane] = 0.0
 
 
 @kernel
-def step_lanes(tape: Tape, lanes: Lanes, rules: Rules, which: Ints, actions: Ints) -> bool:
+def step_lanes(reel: Reel, lanes: Lanes, rules: Rules, which: Ints, actions: Ints) -> bool:
     """Advance every unfinished lane by one step; True, and nothing done, if an action is none."""
     for lane in which:
         if actions[lane] < 0 or actions[lane] >= ACTIONS:
             return True
-    submit(tape, lanes, rules, which, actions)
-    advance(tape, lanes, rules, which)
-    observe(tape, lanes, rules, which)
-    finish(tape, lanes, rules, which)
-    return False
-
-
-@kernel
-def submit(tape: Tape, lanes: Lanes, rules: Rules, which: Ints, actions: Ints) -> None:
-    """Send the order each action stands for, if the mask allows it, and move to the next step."""
-    for lane in which:
-        if lanes.terminated[lane] or lanes.truncated[lane]:
-            continue
-        account, action = lanes.account[lane], actions[lane]
-        row = tape.step_row[account[Account.STEP]]
-        account[Account.STEP] += 1
-        lanes.action_counts[lane, action] += 1
-        if action == Action.HOLD:
-            continue
-        if not lanes.mask[lane, action]:
-            account[Account.INVALID] += 1
-            continue
-        grid = tape.grid[account[Account.EPISODE]]
-        bid, ask = int(tape.bid_bp[row]), int(tape.ask_bp[row])
-        flight = lanes.orders[lane, FLIGHT]
-        flight[Order.PRICE] = limit_price_bp(
-            action, bid, ask, int(tape.tick_up_bp[grid, bid]), int(tape.tick_down_bp[grid, ask])
-        )
-        flight[Order.SIZE] = rules.size_centi
-        flight[Order.REMAINING] = rules.size_centi
-        flight[Order.SIDE] = side_of(action)
-        flight[Order.POST_ONLY] = 0 if takes(action) else 1
-        flight[Order.SINCE_MS] = tape.time_ms[row] + rules.latency_ms
-
-
-@kernel
-def advance(tape: Tape, lanes: Lanes, rules: Rules, which: Ints) -> None:
-    """Replay the messages up to the step each lane stands at."""
-    for index in which:
-        if lanes.terminated[index] or lanes.truncated[index]:
-            continue
-        account, orders = lanes.account[index], lanes.orders[index]
-        ladder, consumed = lanes.ladder[index], lanes.consumed[index]
-        episode = account[Account.EPISODE]
-        grid_step_bp = int(tape.grid_step_bp[tape.grid[episode]])
-        fees = fees_of(tape.fee_schedule[episode])
-        model, alpha_pct = rules.fill_model, rules.alpha_pct
-        limit_centi = limit_in_force(account, rules.limit_centi)
-        lane = Lane(
-            account, orders, ladder, consumed, fees, grid_step_bp, limit_centi, model, alpha_pct
-        )  # fmt: skip
-        last = tape.step_row[account[Account.STEP]]
-        for row in range(account[Account.ROW] + 1, last + 1):
-            message = Message(
-                row,
-                int(tape.time_ms[row]),
-                int(tape.kind[row]),
-                int(tape.side[row]),
-                int(tape.price_bp[row]),
-                int(tape.change_centi[row]),
-                int(tape.bid_bp[row]),
-                int(tape.ask_bp[row]),
-            )
-            apply_message(message, account, ladder, consumed, grid_step_bp)
-            if message.kind == RowKind.SNAPSHOT and account[Account.BOOK_EMPTY] == 0:
-                shot = message.change_centi
-                for level in range(tape.snapshot_first[shot], tape.snapshot_first[shot + 1]):
-                    place = int(tape.level_price_bp[level]) // grid_step_bp
-                    ladder[int(tape.level_side[level]), place] = tape.level_size_centi[level]
-            if concerns(BUY, orders[BUY, Order.PRICE], message, model):
-                fill_resting(lane, BUY, message)
-            if concerns(SELL, orders[SELL, Order.PRICE], message, model):
-                fill_resting(lane, SELL, message)
-            in_flight = orders[FLIGHT, Order.PRICE] > 0
-            if in_flight and message.time_ms >= orders[FLIGHT, Order.SINCE_MS]:
-                arrive(lane, message)
-        account[Account.ROW] = last
-
-
-@kernel
-def observe(tape: Tape, lanes: Lanes, rules: Rules, which: Ints) -> None:
-    """Mark the accounts, write observations and masks of the step each lane stands at."""
-    for lane in which:
-        if lanes.terminated[lane] or lanes.truncated[lane]:
-            continue
-        account, orders = lanes.account[lane], lanes.orders[lane]
-        episode, step = account[Account.EPISODE], account[Account.STEP]
-        row, grid = tape.step_row[step], tape.grid[episode]
-        bid, ask = int(tape.bid_bp[row]), int(tape.ask_bp[row])
-        now = int(tape.time_ms[row])
-        fees = fees_of(tape.fee_schedule[episode])
-        position = account[Account.POSITION]
-        value = 0
-        if position != 0 and account[Account.BOOK_EMPTY] == 0:
-            grid_step_bp = int(tape.grid_step_bp[grid])
-            ladder, consumed = lanes.ladder[lane], lanes.consumed[lane]
-            value = liquidation_micro(ladder, consumed, position, grid_step_bp, fees)
-        before = account[Account.EQUITY]
-        mark_to_book(account, value)
-        if rules.loss_limit_micro > 0:
-            watch_day(account, orders, rules.loss_limit_micro, before, now)
-        available = available_micro(account, orders, fees)
-        record_capital(account, available)
-        lanes.time_ms[lane] = now
-        observation = lanes.observation[lane]
-        for column in range(TENSOR_WIDTH):
-            observation[column] = tape.features[step, column]
-        mid = (bid + ask) / 2.0
-        write_portfolio(
-            observation, account, available, value, mid, now, rules.start_micro, rules.limit_centi
-        )
-        write_orders(observation, account, orders, mid, now)
-        quotes = (bid, ask, int(tape.tick_up_bp[grid, bid]), int(tape.tick_down_bp[grid, ask]))
-        write_mask(
-            lanes.mask[lane], account, orders, fees, available, quotes,
-            rules.size_centi, limit_in_force(account, rules.limit_centi),
-        )  # fmt: skip
-
-
-@kernel
-def finish(tape: Tape, lanes: Lanes, rules: Rules, which: Ints) -> None:
-    """End the episodes that stand at their last step; write rewards and equities.
-
-    An ending episode settles, or is marked at the last book that was not empty.
-    """
-    for lane in which:
+    for k in range(len(which)):
+        lane = which[k]
+        if k + _AHEAD < len(which):
+            _fetch(reel, lanes.account[which[k + _AHEAD]])
         if lanes.terminated[lane] or lanes.truncated[lane]:
             lanes.reward[lane] = 0.0
             continue
-        account = lanes.account[lane]
-        episode = account[Account.EPISODE]
-        if account[Account.STEP] == tape.end_step[episode] - 1:
-            cancel_all(account, lanes.orders[lane])
-            settlement = int(tape.settlement_bp[episode])
-            if settlement >= 0:
-                equity = account[Account.CASH] + account[Account.POSITION] * settlement
-                mark(account, equity, equity)
-                lanes.terminated[lane] = True
-            else:
-                fees = fees_of(tape.fee_schedule[episode])
-                grid_step_bp = int(tape.grid_step_bp[tape.grid[episode]])
-                ladder, consumed = lanes.ladder[lane], lanes.consumed[lane]
-                position = account[Account.POSITION]
-                value = liquidation_micro(ladder, consumed, position, grid_step_bp, fees)
-                mark_to_book(account, value)
-                lanes.truncated[lane] = True
-            close_trip(account)
-        gain = account[Account.EQUITY] - lanes.equity_micro[lane]
-        gain_mid = account[Account.EQUITY_MID] - lanes.equity_mid_micro[lane]
-        lanes.reward[lane] = (gain_mid if rules.at_mid == 1 else gain) / MICRO_PER_DOLLAR
-        lanes.equity_micro[lane] = account[Account.EQUITY]
-        lanes.equity_mid_micro[lane] = account[Account.EQUITY_MID]
+        _submit(reel, lanes, rules, lane, actions[lane])
+        _advance(reel, lanes, rules, lane)
+        _observe(reel, lanes, rules, lane)
+        _finish(reel, lanes, rules, lane)
+    return False
+
+
+@part
+def _fetch(reel: Reel, account: Ints) -> None:
+    # ask for the message and the features a lane is going to read
+    prefetch(reel.rows, account[Account.ROW] + 1)
+    features = (account[Account.STEP] + 1) * TENSOR_WIDTH
+    prefetch(reel.features, features)
+    prefetch(reel.features, features + _LINE)
+    prefetch(reel.features, features + TENSOR_WIDTH - 1)
+
+
+@part
+def _fees(episode: np.void) -> Fees:
+    return Fees(
+        episode["taker_rate_bp"],
+        episode["maker_rate_bp"],
+        episode["multiplier_pct"],
+        episode["rule"],
+    )
+
+
+@part
+def _submit(reel: Reel, lanes: Lanes, rules: Rules, lane: int, action: int) -> None:
+    # send the order an action stands for, if the mask allows it, and move to the next step
+    account = lanes.account[lane]
+    step = reel.step_row[account[Account.STEP]]
+    account[Account.STEP] += 1
+    lanes.action_counts[lane, action] += 1
+    if action == Action.HOLD:
+        return
+    if not lanes.mask[lane, action]:
+        account[Account.INVALID] += 1
+        return
+    grid = reel.episodes[account[Account.EPISODE]]["grid"]
+    row = reel.rows[step]
+    bid, ask = int(row["bid_bp"]), int(row["ask_bp"])
+    flight = lanes.orders[lane, FLIGHT]
+    flight[Order.PRICE] = limit_price_bp(
+        action, bid, ask, int(reel.tick_up_bp[grid, bid]), int(reel.tick_down_bp[grid, ask])
+    )
+    flight[Order.SIZE] = rules.size_centi
+    flight[Order.REMAINING] = rules.size_centi
+    flight[Order.SIDE] = side_of(action)
+    flight[Order.POST_ONLY] = 0 if takes(action) else 1
+    flight[Order.SINCE_MS] = row["time_ms"] + rules.latency_ms
+
+
+@part
+def _advance(reel: Reel, lanes: Lanes, rules: Rules, index: int) -> None:
+    # replay the messages up to the step a lane stands at
+    account, orders = lanes.account[index], lanes.orders[index]
+    ladder, consumed = lanes.ladder[index], lanes.consumed[index]
+    episode = reel.episodes[account[Account.EPISODE]]
+    grid_step_bp, model = int(episode["grid_step_bp"]), rules.fill_model
+    limit_centi = limit_in_force(account, rules.limit_centi)
+    lane = Lane(
+        account, orders, ladder, consumed, _fees(episode), grid_step_bp, limit_centi, model,
+        rules.alpha_pct,
+    )  # fmt: skip
+    last = reel.step_row[account[Account.STEP]]
+    for at in range(account[Account.ROW] + 1, last + 1):
+        row = reel.rows[at]
+        message = Message(
+            at,
+            int(row["time_ms"]),
+            int(row["kind"]),
+            int(row["side"]),
+            int(row["price_bp"]),
+            int(row["change_centi"]),
+            int(row["bid_bp"]),
+            int(row["ask_bp"]),
+        )
+        apply_message(message, account, ladder, consumed, grid_step_bp)
+        if message.kind == RowKind.SNAPSHOT and account[Account.BOOK_EMPTY] == 0:
+            shot = message.change_centi
+            for v in range(reel.snapshot_first[shot], reel.snapshot_first[shot + 1]):
+                level = reel.levels[v]
+                place = int(level["price_bp"]) // grid_step_bp
+                ladder[int(level["side"]), place] = level["size_centi"]
+        if concerns(BUY, orders[BUY, Order.PRICE], message, model):
+            fill_resting(lane, BUY, message)
+        if concerns(SELL, orders[SELL, Order.PRICE], message, model):
+            fill_resting(lane, SELL, message)
+        in_flight = orders[FLIGHT, Order.PRICE] > 0
+        if in_flight and message.time_ms >= orders[FLIGHT, Order.SINCE_MS]:
+            arrive(lane, message)
+    account[Account.ROW] = last
+
+
+@part
+def _observe(reel: Reel, lanes: Lanes, rules: Rules, lane: int) -> None:
+    # mark the account, write observation and mask of the step a lane stands at
+    account, orders = lanes.account[lane], lanes.orders[lane]
+    episode, step = reel.episodes[account[Account.EPISODE]], account[Account.STEP]
+    row, grid, fees = reel.rows[reel.step_row[step]], episode["grid"], _fees(episode)
+    bid, ask, now = int(row["bid_bp"]), int(row["ask_bp"]), int(row["time_ms"])
+    position = account[Account.POSITION]
+    value = 0
+    if position != 0 and account[Account.BOOK_EMPTY] == 0:
+        value = liquidation_micro(
+            account, lanes.ladder[lane], lanes.consumed[lane], int(episode["grid_step_bp"]), fees
+        )
+    before = account[Account.EQUITY]
+    mark_to_book(account, value)
+    if rules.loss_limit_micro > 0:
+        watch_day(account, orders, rules.loss_limit_micro, before, now)
+    available = available_micro(account, orders, fees)
+    record_capital(account, available)
+    lanes.time_ms[lane] = now
+    observation = lanes.observation[lane]
+    for column in range(TENSOR_WIDTH):
+        observation[column] = reel.features[step, column]
+    mid = (bid + ask) / 2.0
+    write_portfolio(
+        observation, account, available, value, mid, now, rules.start_micro, rules.limit_centi
+    )
+    write_orders(observation, account, orders, mid, now)
+    quotes = (bid, ask, int(reel.tick_up_bp[grid, bid]), int(reel.tick_down_bp[grid, ask]))
+    write_mask(
+        lanes.mask[lane], account, orders, fees, available, quotes,
+        rules.size_centi, limit_in_force(account, rules.limit_centi),
+    )  # fmt: skip
+
+
+@part
+def _finish(reel: Reel, lanes: Lanes, rules: Rules, lane: int) -> None:
+    # end an episode that stands at its last step; write reward and equities. An ending episode
+    # settles, or is marked at the last book that was not empty.
+    account = lanes.account[lane]
+    episode = reel.episodes[account[Account.EPISODE]]
+    if account[Account.STEP] == episode["end_step"] - 1:
+        cancel_all(account, lanes.orders[lane])
+        settlement = int(episode["settlement_bp"])
+        if settlement >= 0:
+            equity = account[Account.CASH] + account[Account.POSITION] * settlement
+            mark(account, equity, equity)
+            lanes.terminated[lane] = True
+        else:
+            step_bp, fees = int(episode["grid_step_bp"]), _fees(episode)
+            value = liquidation_micro(
+                account, lanes.ladder[lane], lanes.consumed[lane], step_bp, fees
+            )
+            mark_to_book(account, value)
+            lanes.truncated[lane] = True
+        close_trip(account)
+    gain = account[Account.EQUITY] - lanes.equity_micro[lane]
+    gain_mid = account[Account.EQUITY_MID] - lanes.equity_mid_micro[lane]
+    lanes.reward[lane] = (gain_mid if rules.at_mid == 1 else gain) / MICRO_PER_DOLLAR
+    lanes.equity_micro[lane] = account[Account.EQUITY]
+    lanes.equity_mid_micro[lane] = account[Account.EQUITY_MID]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel
+from kalshi_pipeline.compiled import kernel, part
 from kalshi_pipeline.trading.actions import BUY, SELL
 from kalshi_pipeline.trading.fills import end_order
 from kalshi_pipeline.trading.portfolio import REDUCE_ONLY, Account, Order, held_centi
@@ -24,7 +24,7 @@ Ints = NDArray[np.int64]
 DAY_MS = 86_400_000
 
 
-@kernel
+@part
 def limit_in_force(account: Ints, limit_centi: int) -> int:
     """The position limit of a lane, REDUCE_ONLY after the day's loss."""
     return REDUCE_ONLY if account[Account.STOPPED] == 1 else limit_centi

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel
+from kalshi_pipeline.compiled import kernel, part
 from kalshi_pipeline.config import BP_PER_DOLLAR, MICRO_PER_DOLLAR
 from kalshi_pipeline.feature_table import COLUMN, DAY_S
 from kalshi_pipeline.market.fees import Fees, fee_product, worst_fee_micro
@@ -57,7 +57,7 @@ ORDER_AGE = COLUMN["order_age"]
 FILL_RATE = COLUMN["fill_rate"]
 
 
-@kernel
+@part
 def write_portfolio(
     observation: NDArray[np.float32],
     account: Ints,
@@ -107,7 +107,7 @@ def write_portfolio(
     observation[DRAWDOWN] = clip(10.0 * (account[Account.PEAK] - equity) / start_micro)
 
 
-@kernel
+@part
 def write_orders(
     observation: NDArray[np.float32], account: Ints, orders: Ints, mid_bp: float, now_ms: int
 ) -> None:
@@ -129,7 +129,7 @@ def write_orders(
     observation[ORDER_AGE] = log_day((now_ms - older[Order.SINCE_MS]) / 1000.0)
 
 
-@kernel
+@part
 def write_mask(
     mask: NDArray[np.bool_],
     account: Ints,
@@ -185,7 +185,7 @@ def write_mask(
         )
 
 
-@kernel
+@part
 def clip(value: float) -> float:
     """`value` within [-1, 1]."""
     return min(1.0, max(-1.0, value))
@@ -197,7 +197,7 @@ def log_day(seconds: float) -> float:
     return min(1.0, math.log1p(seconds) / LOG_DAY)
 
 
-@kernel
+@part
 def distance(price_bp: int, mid_bp: float) -> float:
     """How far a resting order is from the mid, in 50 cents; -1 without one."""
     if price_bp == 0:

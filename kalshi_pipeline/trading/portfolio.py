@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel
+from kalshi_pipeline.compiled import kernel, part
 from kalshi_pipeline.config import BP_PER_DOLLAR
 from kalshi_pipeline.market.fees import (
     Fees,
@@ -66,6 +66,8 @@ class Account(IntEnum):
     DAY = 27  # this and the next two: see `loss_limit`
     DAY_EQUITY = 28
     STOPPED = 29
+    BID = 30  # best quotes of the last book with a bid or an ask
+    ASK = 31
 
 
 class Order(IntEnum):
@@ -118,26 +120,26 @@ class Lane(NamedTuple):
     alpha_pct: int  # of FillModel.QUEUE
 
 
-@kernel
+@part
 def held_centi(account: Ints, side: int) -> int:
     """The position in the direction of a side."""
     return int(account[Account.POSITION] if side == BUY else -account[Account.POSITION])
 
 
-@kernel
+@part
 def fits(limit_centi: int, held: int, size_centi: int) -> bool:
     """Whether the position limit lets an order on top of what is held in its direction be sent."""
     return held < 0 if limit_centi == REDUCE_ONLY else held + size_centi <= limit_centi
 
 
-@kernel
+@part
 def opening_centi(side: int, size_centi: int, position_centi: int) -> int:
     """The part of an order that does not close what is held."""
     held = -position_centi if side == BUY else position_centi
     return size_centi - min(size_centi, max(held, 0))
 
 
-@kernel
+@part
 def cost_micro(
     side: int, price_bp: int, size_centi: int, position_centi: int, rate_bp: int, fees: Fees
 ) -> int:
@@ -153,7 +155,7 @@ def cost_micro(
     return opening * unit + worst_fee_micro(fees.rule, product)
 
 
-@kernel
+@part
 def reserved_micro(orders: Ints, side: int, position_centi: int, fees: Fees) -> int:
     """Cash set aside for the resting order of a side."""
     order = orders[side]
@@ -164,7 +166,7 @@ def reserved_micro(orders: Ints, side: int, position_centi: int, fees: Fees) -> 
     )
 
 
-@kernel
+@part
 def available_micro(account: Ints, orders: Ints, fees: Fees) -> int:
     """Cash free for new orders: A less what resting orders reserve."""
     position = int(account[Account.POSITION])
@@ -176,34 +178,36 @@ def available_micro(account: Ints, orders: Ints, fees: Fees) -> int:
     )
 
 
-@kernel
+@part
 def invested_micro(account: Ints) -> int:
     """Cash the open position cost: p a contract when long, 1 - p when short."""
     position, basis = int(account[Account.POSITION]), int(account[Account.BASIS])
     return basis if position >= 0 else -position * BP_PER_DOLLAR - basis
 
 
-@kernel
+@part
 def liquidation_micro(
-    ladder: Ints, consumed: Ints, position_centi: int, grid_step_bp: int, fees: Fees
+    account: Ints, ladder: Ints, consumed: Ints, grid_step_bp: int, fees: Fees
 ) -> int:
-    """What a position brings if sold into the book now, at least 0.
+    """What the position brings if sold into the last book with a bid or an ask, at least 0.
 
     Long walks the YES bids from the best downwards, short the NO bids; less the taker fee of that
     one order up to the cent; 0 for what finds no bid.
 
     Args:
+        account: columns of `Account`.
         ladder: as in `Lane`.
         consumed: as in `Lane`.
-        position_centi: x.
         grid_step_bp: price spacing of the ladder.
         fees: the schedule in force.
     """
-    side = 0 if position_centi > 0 else 1
-    wanted = abs(position_centi)
+    position = account[Account.POSITION]
+    side = 0 if position > 0 else 1
+    wanted = abs(position)
     proceeds = 0
     product = 0
-    index = ladder.shape[1] - 1
+    best_bp = account[Account.BID] if position > 0 else BP_PER_DOLLAR - account[Account.ASK]
+    index = best_bp // grid_step_bp
     while wanted > 0 and index > 0:
         taken = min(wanted, ladder[side, index] - consumed[side, index])
         if taken > 0:
@@ -304,7 +308,7 @@ def book_fill(
     order[Order.REMAINING] -= size_centi
 
 
-@kernel
+@part
 def mark_to_book(account: Ints, value_micro: int) -> None:
     """Mark the account, its position at this liquidation value, and at mid beside it."""
     position, cash = account[Account.POSITION], account[Account.CASH]
@@ -312,7 +316,7 @@ def mark_to_book(account: Ints, value_micro: int) -> None:
     mark(account, equity, cash + position * account[Account.MID2] // 2)
 
 
-@kernel
+@part
 def mark(account: Ints, equity_micro: int, equity_mid_micro: int) -> None:
     """Set both equities; peak and drawdown follow the first."""
     account[Account.EQUITY] = equity_micro
@@ -322,7 +326,7 @@ def mark(account: Ints, equity_micro: int, equity_mid_micro: int) -> None:
     account[Account.DRAWDOWN] = max(account[Account.DRAWDOWN], fall)
 
 
-@kernel
+@part
 def record_capital(account: Ints, available_micro: int) -> None:
     """Remember the largest sum of what the position cost and what orders reserve."""
     free = account[Account.CASH] - BP_PER_DOLLAR * max(-account[Account.POSITION], 0)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel
+from kalshi_pipeline.compiled import kernel, part
 from kalshi_pipeline.trading.portfolio import Order
 from kalshi_pipeline.trading.replay import Message
 from kalshi_pipeline.trading.tape import RowKind
@@ -30,7 +30,7 @@ from kalshi_pipeline.trading.tape import RowKind
 Ints = NDArray[np.int64]
 
 
-@kernel
+@part
 def prints_at(side: int, price_bp: int, message: Message) -> bool:
     """Whether a trade prints at a resting order's price, its taker on the other side."""
     return message.price_bp == price_bp and message.side == 1 - side

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel
+from kalshi_pipeline.compiled import kernel, part
 from kalshi_pipeline.config import BP_PER_DOLLAR
 from kalshi_pipeline.trading.portfolio import Account
 from kalshi_pipeline.trading.tape import RowKind
@@ -32,7 +32,7 @@ class Message(NamedTuple):
     ask_bp: int
 
 
-@kernel
+@part
 def apply_message(
     message: Message, account: Ints, ladder: Ints, consumed: Ints, grid_step_bp: int
 ) -> None:
@@ -46,6 +46,8 @@ def apply_message(
     if bid <= 0 and ask >= BP_PER_DOLLAR:
         account[Account.BOOK_EMPTY] = 1
         return
+    account[Account.BID] = bid
+    account[Account.ASK] = ask
     if (bid > 0 and ask < BP_PER_DOLLAR) or account[Account.MID2] < 0:
         account[Account.MID2] = bid + ask
     else:

@@ -32,7 +32,7 @@ from kalshi_pipeline.trading.actions import ACTIONS
 from kalshi_pipeline.trading.kernel import Lanes, Rules, reset_lanes, step_lanes
 from kalshi_pipeline.trading.portfolio import SLOTS, Account, FillModel, Order
 from kalshi_pipeline.trading.summary import EpisodeSummary
-from kalshi_pipeline.trading.tape import Tape, Universe
+from kalshi_pipeline.trading.tape import Reel, Tape, Universe
 
 Ints = NDArray[np.int64]
 
@@ -66,7 +66,7 @@ class Simulator:
         self.universe = universe
         self.config = config
         self.lanes = lanes
-        self.tape = _with_fees(universe.tape, enabled=config.fees)
+        self.tape, self.reel = _with_fees(universe, enabled=config.fees)
         _check_fees(self.tape, config)
         self.rules = Rules(
             config.cash_start_micro,
@@ -80,7 +80,7 @@ class Simulator:
         )
         self.state = _new_lanes(lanes, _longest_ladder(universe.tape))
         self._all = np.arange(lanes)
-        arguments = (self.tape, self.state, self.rules, self._all, self._all)
+        arguments = (self.reel, self.state, self.rules, self._all, self._all)
         self._step = _compiled(step_lanes, arguments)
         self.observation = self.state.observation
         self.mask = self.state.mask
@@ -105,7 +105,7 @@ class Simulator:
         started = _indices("episode", episodes, len(self.universe))
         if len(which) != len(started):
             raise IndexError(f"each lane needs one episode, were {len(which)}, {len(started)}")
-        reset_lanes(self.tape, self.state, self.rules, which, started)
+        reset_lanes(self.reel, self.state, self.rules, which, started)
 
     def step(self, actions: Any) -> None:
         """Advance every lane that is not finished by one step.
@@ -117,7 +117,7 @@ class Simulator:
             InvalidAction: not `[N]` whole numbers, or one that is none of the seven; nothing moved.
         """
         chosen = self._whole(actions)
-        if self._step(self.tape, self.state, self.rules, self._all, chosen):
+        if self._step(self.reel, self.state, self.rules, self._all, chosen):
             raise InvalidAction(f"actions are 0 to {ACTIONS - 1}", value=np.unique(chosen))
 
     def _whole(self, actions: Any) -> Ints:
@@ -182,10 +182,15 @@ def _check_fees(tape: Tape, config: TradingConfig) -> None:
             raise ValueError(f"fees of {largest} centi at {fees} do not fit 64 bits")
 
 
-def _with_fees(tape: Tape, *, enabled: bool) -> Tape:
+def _with_fees(universe: Universe, *, enabled: bool) -> tuple[Tape, Reel]:
+    tape, reel = universe.tape, universe.reel
     if enabled:
-        return tape
-    return tape._replace(fee_schedule=np.tile(np.array(NO_FEES, np.int64), (len(tape.grid), 1)))
+        return tape, reel
+    free = np.tile(np.array(NO_FEES, np.int64), (len(tape.grid), 1))
+    episodes = reel.episodes.copy()
+    for name, rate in zip(Fees._fields, NO_FEES, strict=True):
+        episodes[name] = rate
+    return tape._replace(fee_schedule=free), reel._replace(episodes=episodes)
 
 
 def _longest_ladder(tape: Tape) -> int:
