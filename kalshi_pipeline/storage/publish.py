@@ -385,13 +385,13 @@ def _identity(path: Path) -> tuple[str, int, int, int]:
 def _checked(folder: Path, name: str) -> Path:
     path = folder / name
     declared = read_manifest(folder)["files"].get(name)
-    if declared is None or not path.is_file():
-        raise CorruptFile("a published file is missing", value=str(path))
-    try:
+    try:  # another process may be setting the folder aside
+        if declared is None:
+            raise FileNotFoundError
         key = _identity(path)
         if key not in _verified:
             _verified[key] = file_sha256(path)
-    except FileNotFoundError as error:  # another process has just set the folder aside
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise CorruptFile("a published file is missing", value=str(path)) from error
     if _verified[key] != declared["sha256"]:
         raise CorruptFile(
