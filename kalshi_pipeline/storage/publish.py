@@ -394,9 +394,6 @@ def _checked(folder: Path, name: str) -> Path:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise CorruptFile("a published file is missing", value=str(path)) from error
     if _verified[key] != declared["sha256"]:
-        raise CorruptFile(
-            "a published file is not the bytes its manifest declares",
-            rule="sha256",
-            value=str(path),
-        )
+        message = "a published file is not the bytes its manifest declares"
+        raise CorruptFile(message, rule="sha256", value=str(path))
     return path
