@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from kalshi_pipeline.compiled import kernel, part
 from kalshi_pipeline.config import BP_PER_DOLLAR
 from kalshi_pipeline.trading.actions import BUY
+from kalshi_pipeline.trading.journal import EndReason, EntryKind, write_end, write_entry
 from kalshi_pipeline.trading.portfolio import (
     FLIGHT,
     SLOTS,
@@ -101,13 +102,14 @@ def arrive(lane: Lane, message: Message) -> None:
             price >= opposite[Order.PRICE] if side == BUY else price <= opposite[Order.PRICE]
         )
         if meets_own:
-            end_order(lane.account, opposite)
+            end_order(lane.account, lane.journal, opposite, message.time_ms, EndReason.MET_OWN)
     if flight[Order.POST_ONLY] == 1 and resting[Order.PRICE] == price:
+        write_end(lane.account, lane.journal, flight, message.time_ms, EndReason.UNCHANGED)
         flight[:] = 0
         return
     lane.account[Account.ORDERS] += 1
     if resting[Order.PRICE] > 0:
-        end_order(lane.account, resting)
+        end_order(lane.account, lane.journal, resting, message.time_ms, EndReason.REPLACED)
     crosses = meets(side, price, message.bid_bp, message.ask_bp)
     if flight[Order.POST_ONLY] == 1 and not crosses:
         rest(lane, side, message)
@@ -116,7 +118,8 @@ def arrive(lane: Lane, message: Message) -> None:
         touch = message.ask_bp if side == BUY else message.bid_bp
         take_touch(lane, FLIGHT, touch, message)
     if flight[Order.PRICE] > 0:
-        end_order(lane.account, flight)
+        why = EndReason.WOULD_CROSS if flight[Order.POST_ONLY] == 1 else EndReason.NOT_FILLED
+        end_order(lane.account, lane.journal, flight, message.time_ms, why)
 
 
 @kernel
@@ -129,11 +132,15 @@ def rest(lane: Lane, side: int, message: Message) -> None:
     order[Order.ROW] = message.row
     order[Order.SINCE_MS] = message.time_ms
     join_queue(order, displayed_centi(lane, side, order[Order.PRICE]))
+    write_entry(
+        lane.account, lane.journal, order, EntryKind.RESTED, message.time_ms,
+        order[Order.PRICE], order[Order.SIZE], 0, 0,
+    )  # fmt: skip
     if (
         not fits(lane.limit_centi, held_centi(lane.account, side), order[Order.SIZE])
         or available_micro(lane.account, lane.orders, lane.fees) < 0
     ):
-        end_order(lane.account, order)
+        end_order(lane.account, lane.journal, order, message.time_ms, EndReason.NOT_CARRIED)
 
 
 @kernel
@@ -174,20 +181,26 @@ def execute(lane: Lane, slot: int, price_bp: int, size_centi: int, time_ms: int)
     rate = lane.fees.taker_rate_bp if slot == FLIGHT else lane.fees.maker_rate_bp
     size = affordable_centi(lane, order, price_bp, size_centi, rate)
     if size > 0:
+        fees = account[Account.FEES]
         book_fill(account, order, price_bp, size, rate, lane.fees, time_ms)
+        write_entry(
+            account, lane.journal, order, EntryKind.FILLED, time_ms,
+            price_bp, size, account[Account.FEES] - fees, 1 if slot == FLIGHT else 0,
+        )  # fmt: skip
         account[Account.TAKER_FILLS if slot == FLIGHT else Account.MAKER_FILLS] += 1
     if (
         size < size_centi
         or order[Order.REMAINING] == 0
         or available_micro(account, lane.orders, lane.fees) < 0
     ):
-        end_order(account, order)
+        end_order(account, lane.journal, order, time_ms, EndReason.NOT_CARRIED)
     return size
 
 
 @kernel
-def end_order(account: Ints, order: Ints) -> None:
+def end_order(account: Ints, journal: Ints, order: Ints, time_ms: int, reason: int) -> None:
     """Take an order off, filled or not, and remember the share that filled."""
+    write_end(account, journal, order, time_ms, reason)
     unfilled = order[Order.REMAINING]
     if unfilled > 0:
         account[Account.CANCELS] += 1
@@ -197,13 +210,13 @@ def end_order(account: Ints, order: Ints) -> None:
 
 
 @kernel
-def cancel_all(account: Ints, orders: Ints) -> None:
+def cancel_all(account: Ints, journal: Ints, orders: Ints, time_ms: int) -> None:
     """End what is in flight and what rests, because the episode ends."""
     if orders[FLIGHT, Order.PRICE] > 0:
         account[Account.ORDERS] += 1
     for slot in range(SLOTS):
         if orders[slot, Order.PRICE] > 0:
-            end_order(account, orders[slot])
+            end_order(account, journal, orders[slot], time_ms, EndReason.EPISODE_OVER)
 
 
 @part

@@ -26,6 +26,7 @@ from kalshi_pipeline.trading.actions import (
     takes,
 )
 from kalshi_pipeline.trading.fills import arrive, cancel_all, concerns, fill_resting
+from kalshi_pipeline.trading.journal import EntryKind, write_entry
 from kalshi_pipeline.trading.loss_limit import limit_in_force, watch_day
 from kalshi_pipeline.trading.observation import write_mask, write_orders, write_portfolio
 from kalshi_pipeline.trading.portfolio import (
@@ -78,6 +79,7 @@ class Lanes(NamedTuple):
     time_ms: Ints  # [N]
     equity_micro: Ints  # [N] liquidation
     equity_mid_micro: Ints  # [N]
+    journal: Ints  # [N, capacity, len(Entry)]; no capacity unless asked for
 
 
 @kernel
@@ -173,6 +175,11 @@ def _submit(reel: Reel, lanes: Lanes, rules: Rules, lane: int, action: int) -> N
     flight[Order.SIDE] = side_of(action)
     flight[Order.POST_ONLY] = 0 if takes(action) else 1
     flight[Order.SINCE_MS] = row["time_ms"] + rules.latency_ms
+    flight[Order.STEP] = account[Account.STEP] - 1
+    write_entry(
+        account, lanes.journal[lane], flight, EntryKind.SENT, row["time_ms"],
+        flight[Order.PRICE], flight[Order.SIZE], 0, flight[Order.POST_ONLY],
+    )  # fmt: skip
 
 
 @part
@@ -185,7 +192,7 @@ def _advance(reel: Reel, lanes: Lanes, rules: Rules, index: int) -> None:
     limit_centi = limit_in_force(account, rules.limit_centi)
     lane = Lane(
         account, orders, ladder, consumed, _fees(episode), grid_step_bp, limit_centi, model,
-        rules.alpha_pct,
+        rules.alpha_pct, lanes.journal[index],
     )  # fmt: skip
     last = reel.step_row[account[Account.STEP]]
     for at in range(account[Account.ROW] + 1, last + 1):
@@ -233,7 +240,7 @@ def _observe(reel: Reel, lanes: Lanes, rules: Rules, lane: int) -> None:
     before = account[Account.EQUITY]
     mark_to_book(account, value)
     if rules.loss_limit_micro > 0:
-        watch_day(account, orders, rules.loss_limit_micro, before, now)
+        watch_day(account, lanes.journal[lane], orders, rules.loss_limit_micro, before, now)
     available = available_micro(account, orders, fees)
     record_capital(account, available)
     lanes.time_ms[lane] = now
@@ -259,7 +266,7 @@ def _finish(reel: Reel, lanes: Lanes, rules: Rules, lane: int) -> None:
     account = lanes.account[lane]
     episode = reel.episodes[account[Account.EPISODE]]
     if account[Account.STEP] == episode["end_step"] - 1:
-        cancel_all(account, lanes.orders[lane])
+        cancel_all(account, lanes.journal[lane], lanes.orders[lane], lanes.time_ms[lane])
         settlement = int(episode["settlement_bp"])
         if settlement >= 0:
             equity = account[Account.CASH] + account[Account.POSITION] * settlement

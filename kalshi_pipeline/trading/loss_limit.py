@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kalshi_pipeline.compiled import kernel, part
 from kalshi_pipeline.trading.actions import BUY, SELL
 from kalshi_pipeline.trading.fills import end_order
+from kalshi_pipeline.trading.journal import EndReason
 from kalshi_pipeline.trading.portfolio import REDUCE_ONLY, Account, Order, held_centi
 
 Ints = NDArray[np.int64]
@@ -32,12 +33,18 @@ def limit_in_force(account: Ints, limit_centi: int) -> int:
 
 @kernel
 def watch_day(
-    account: Ints, orders: Ints, loss_limit_micro: int, before_micro: int, now_ms: int
+    account: Ints,
+    journal: Ints,
+    orders: Ints,
+    loss_limit_micro: int,
+    before_micro: int,
+    now_ms: int,
 ) -> None:
     """Look at the day's loss on a step.
 
     Args:
         account: columns of `Account`, marked on this step.
+        journal: of the lane.
         orders: the slots.
         loss_limit_micro: positive.
         before_micro: equity of the step before.
@@ -53,4 +60,4 @@ def watch_day(
     if account[Account.STOPPED] == 1:
         for side in (BUY, SELL):
             if orders[side, Order.PRICE] > 0 and held_centi(account, side) >= 0:
-                end_order(account, orders[side])
+                end_order(account, journal, orders[side], now_ms, EndReason.LOSS_LIMIT)

@@ -68,6 +68,7 @@ class Account(IntEnum):
     STOPPED = 29
     BID = 30  # best quotes of the last book with a bid or an ask
     ASK = 31
+    JOURNALLED = 32  # entries of the journal, lost ones included
 
 
 class Order(IntEnum):
@@ -86,6 +87,7 @@ class Order(IntEnum):
     SHOWN = 10  # this and the next: see `queue`
     UNMATCHED = 11
     PRESUMED = 12
+    STEP = 13  # of the tape, at which it was decided
 
 
 class FillModel(IntEnum):
@@ -118,6 +120,7 @@ class Lane(NamedTuple):
     limit_centi: int
     fill_model: int  # FillModel
     alpha_pct: int  # of FillModel.QUEUE
+    journal: Ints  # [capacity, len(Entry)]
 
 
 @part

@@ -29,6 +29,7 @@ from kalshi_pipeline.errors import InvalidAction
 from kalshi_pipeline.feature_table import OBSERVATION_WIDTH
 from kalshi_pipeline.market.fees import NO_FEES, Fees, largest_size_centi
 from kalshi_pipeline.trading.actions import ACTIONS
+from kalshi_pipeline.trading.journal import Entry
 from kalshi_pipeline.trading.kernel import Lanes, Rules, reset_lanes, step_lanes
 from kalshi_pipeline.trading.portfolio import SLOTS, Account, FillModel, Order
 from kalshi_pipeline.trading.summary import EpisodeSummary
@@ -47,6 +48,7 @@ class Simulator:
         universe: the episodes.
         lanes: how many episodes run side by side.
         config: rules of the account, the orders and the reward.
+        journal: most entries kept of each episode, see `journal` and `ledger`.
 
     Attributes:
         observation: `[N, 52]` float32, of the current step of each lane.
@@ -61,7 +63,9 @@ class Simulator:
     first reset.
     """
 
-    def __init__(self, universe: Universe, lanes: int, config: TradingConfig) -> None:
+    def __init__(
+        self, universe: Universe, lanes: int, config: TradingConfig, journal: int = 0
+    ) -> None:
         _check(config)
         self.universe = universe
         self.config = config
@@ -78,7 +82,7 @@ class Simulator:
             round(100 * config.queue_alpha),
             int(config.mark == "mid"),
         )
-        self.state = _new_lanes(lanes, _longest_ladder(universe.tape))
+        self.state = _new_lanes(lanes, _longest_ladder(universe.tape), journal)
         self._all = np.arange(lanes)
         arguments = (self.reel, self.state, self.rules, self._all, self._all)
         self._step = _compiled(step_lanes, arguments)
@@ -197,7 +201,7 @@ def _longest_ladder(tape: Tape) -> int:
     return BP_PER_DOLLAR // int(tape.grid_step_bp.min(initial=BP_PER_DOLLAR)) + 1
 
 
-def _new_lanes(lanes: int, levels: int) -> Lanes:
+def _new_lanes(lanes: int, levels: int, journal: int) -> Lanes:
     return Lanes(
         account=np.zeros((lanes, len(Account)), np.int64),
         orders=np.zeros((lanes, SLOTS, len(Order)), np.int64),
@@ -212,4 +216,5 @@ def _new_lanes(lanes: int, levels: int) -> Lanes:
         time_ms=np.zeros(lanes, np.int64),
         equity_micro=np.zeros(lanes, np.int64),
         equity_mid_micro=np.zeros(lanes, np.int64),
+        journal=np.zeros((lanes, journal, len(Entry)), np.int64),
     )
