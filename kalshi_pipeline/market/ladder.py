@@ -41,7 +41,7 @@ def change_level(state, s, ladder, start, place, before, after, near, k, depth):
         after: its size, at least 0.
         near: how many places are near the best.
         k: size of which the proceeds are known.
-        depth: whether more is wanted than the two best levels and their number.
+        depth: whether more is wanted than the best level and how many there are.
     """
     change, best = after - before, state[u(s + BEST)]
     if depth:
@@ -49,7 +49,7 @@ def change_level(state, s, ladder, start, place, before, after, near, k, depth):
         # no branch: whether a change lies near the touch cannot be predicted
         state[u(s + NEAR)] += change * (place >= best - near)
     if (before > 0) != (after > 0):
-        _hold(state, s, place, after > 0)
+        _hold(state, s, place, after > 0, depth)
         if depth and state[u(s + BEST)] != best:
             _move_near(state, s, ladder, start, best, near)
     if not depth:
@@ -60,7 +60,7 @@ def change_level(state, s, ladder, start, place, before, after, near, k, depth):
 
 
 @part
-def _hold(state, s, place, held):  # type: ignore[no-untyped-def]
+def _hold(state, s, place, held, depth):  # type: ignore[no-untyped-def]
     # a level has come or gone
     leaf, group = place >> 6, place >> 12
     bits = _with_bit(state[u(s + LEAVES + leaf)], place & 63, held)
@@ -73,7 +73,8 @@ def _hold(state, s, place, held):  # type: ignore[no-untyped-def]
     leaf = (group << 6) + top_bit(state[u(s + GROUPS + group)])
     best = (leaf << 6) + top_bit(state[u(s + LEAVES + leaf)])
     state[u(s + BEST)] = best
-    state[u(s + SECOND)] = _below(state, s, best)
+    if depth:
+        state[u(s + SECOND)] = _below(state, s, best)
 
 
 @part
