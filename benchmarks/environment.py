@@ -12,8 +12,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from benchmarks.data import CONFIG, Material
 from benchmarks.plain_environment import Lists, PlainKalshiEnv, assert_same_rewards
 from benchmarks.timing import Contestant, Effort, Row, row
-from kalshi_pipeline.trading.actions import ACTIONS
+from kalshi_pipeline.trading.actions import ACTIONS, Action
 from kalshi_pipeline.trading.environment import MarketAgnosticKalshiEnv
+from kalshi_pipeline.trading.rollout import Script, play
 from kalshi_pipeline.trading.simulator import Simulator
 from kalshi_pipeline.trading.tape import Universe
 from kalshi_pipeline.trading.vector import KalshiVecEnv
@@ -40,7 +41,7 @@ def measure(
     result = [_single(universe, lists, effort, rng)]
     for count in lanes:
         result += _vectors(universe, lists, effort, count, rng)
-    return result
+    return [*result, _rollout(universe, effort)]
 
 
 def _single(universe: Universe, lists: Lists, effort: Effort, rng: np.random.Generator) -> Row:
@@ -63,7 +64,7 @@ def _single(universe: Universe, lists: Lists, effort: Effort, rng: np.random.Gen
         "plain Python environment": stepping(PlainKalshiEnv(lists, CONFIG.trading)),
         KERNEL: _kernel(universe, 1, rng),
     }
-    return row("environment, Gymnasium step", UNIT, contestants, effort, KERNEL)
+    return row("env_step_n1", UNIT, contestants, effort, KERNEL)
 
 
 def _vectors(
@@ -79,13 +80,13 @@ def _vectors(
         KERNEL: _kernel(universe, lanes, rng),
         COPY: _copying(universe, lanes),
     }
-    size = f"{lanes} lane{'s' * (lanes > 1)}"
-    both = row(f"environment, KalshiVecEnv, {size}", UNIT, contestants, effort, KERNEL)
+    name = "env_step" if lanes == 1 else f"env_step_n{lanes}"
+    both = row(f"{name}, KalshiVecEnv" if lanes == 1 else name, UNIT, contestants, effort, KERNEL)
     copied = both.peers[COPY]
     peers = {name: rate for name, rate in both.peers.items() if name != COPY}
     assert both.floor is not None
     return [
-        Row(f"environment, bare kernel, {size}", both.floor, UNIT, {}, copied),
+        Row(f"bare kernel, {lanes} lanes", both.floor, UNIT, {}, copied),
         Row(both.name, both.value, UNIT, peers, both.floor),
     ]
 
@@ -101,6 +102,28 @@ def _repeated(
         return actions.size
 
     return Contestant(run)
+
+
+def _rollout(universe: Universe, effort: Effort) -> Row:
+    # every episode in one call; one Simulator stepped from Python beside it
+    episodes = np.arange(len(universe))
+    steps = sum(episode.steps - 1 for episode in universe.episodes)
+
+    def playing(script: Script, threads: int = 1) -> Contestant:
+        def run(_: None) -> int:
+            play(universe, script, CONFIG.trading, episodes, np.random.default_rng(0), threads)
+            return steps
+
+        return Contestant(run)
+
+    contestants = {
+        "any valid action": playing(Script(None)),
+        "any valid action, two threads": playing(Script(None), 2),
+        "one side taken at every step": playing(Script(Action.BUY_BEST)),
+        "nothing done": playing(Script(Action.HOLD)),
+        "the bare kernel, 256 lanes": _kernel(universe, 256, np.random.default_rng(0)),
+    }
+    return row("env_rollout", UNIT, contestants, effort)
 
 
 def _kernel(universe: Universe, lanes: int, rng: np.random.Generator) -> Contestant:

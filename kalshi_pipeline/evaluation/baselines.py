@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kalshi_pipeline.evaluation.policies import Policy
 from kalshi_pipeline.feature_table import COLUMN
 from kalshi_pipeline.trading.actions import Action
+from kalshi_pipeline.trading.rollout import Script
 
 # Distances are in units of 50 cents; the finest tick, 0.01 cent, is 2e-4 of them.
 _SAME_PRICE = 1e-4
@@ -35,6 +36,11 @@ class Always:
         """Hold, or Always and the action."""
         return "Hold" if self.action is Action.HOLD else f"Always {self.action.name}"
 
+    @property
+    def script(self) -> Script:
+        """See `Scripted`."""
+        return Script(self.action)
+
     def act(
         self,
         observation: NDArray[np.float32],
@@ -53,6 +59,7 @@ class RandomUniform:
 
     name: ClassVar[str] = "Random"
     stochastic: ClassVar[bool] = True
+    script: ClassVar[Script] = Script(None)
 
     def act(
         self,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kalshi_pipeline.trading.rollout import Script
 
 
 class Policy(Protocol):
@@ -37,4 +39,14 @@ class Policy(Protocol):
         Returns:
             `[n]` values of `trading.actions.Action`.
         """
+        ...
+
+
+@runtime_checkable
+class Scripted(Protocol):
+    """A policy that looks at nothing but what is valid: a compiled backtest plays it whole."""
+
+    @property
+    def script(self) -> Script:
+        """What it does at every step."""
         ...

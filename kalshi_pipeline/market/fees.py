@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel, part
+from kalshi_pipeline.compiled import part
 from kalshi_pipeline.config import BP_PER_DOLLAR, MICRO_PER_CENT
 
 PER_ORDER, PER_FILL = 0, 1  # rounding rules
@@ -91,7 +91,7 @@ def largest_size_centi(fees: Fees) -> int:
     return _LARGEST // max(rate * (BP_PER_DOLLAR // 2) ** 2, 1)
 
 
-@kernel
+@part
 def fees_of(row: NDArray[np.int64]) -> Fees:
     """A `[4]` row of `Tape.fee_schedule` with its names."""
     return Fees(row[0], row[1], row[2], row[3])
@@ -109,7 +109,7 @@ def up_to_cent_micro(product: int) -> int:
     return -(-product // PRODUCT_PER_CENT) * MICRO_PER_CENT
 
 
-@kernel
+@part
 def fill_fee_micro(
     rule: int, product: int, revenue_micro: int, order_product: int, carried_micro: int
 ) -> tuple[int, int]:

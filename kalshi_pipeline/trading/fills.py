@@ -122,7 +122,7 @@ def arrive(lane: Lane, message: Message) -> None:
         end_order(lane.account, lane.journal, flight, message.time_ms, why)
 
 
-@kernel
+@part
 def rest(lane: Lane, side: int, message: Message) -> None:
     """Put the order in flight into the book, if the account still carries it."""
     order = lane.orders[side]
@@ -143,7 +143,7 @@ def rest(lane: Lane, side: int, message: Message) -> None:
         end_order(lane.account, lane.journal, order, message.time_ms, EndReason.NOT_CARRIED)
 
 
-@kernel
+@part
 def take_touch(lane: Lane, slot: int, price_bp: int, message: Message) -> None:
     """Fill an order against the opposite touch and remember what it consumed."""
     order = lane.orders[slot]
@@ -159,7 +159,7 @@ def take_touch(lane: Lane, slot: int, price_bp: int, message: Message) -> None:
         lane.account[Account.CONSUMED] = 1
 
 
-@kernel
+@part
 def execute(lane: Lane, slot: int, price_bp: int, size_centi: int, time_ms: int) -> int:
     """Fill up to `size_centi` of an order, as far as the account can carry it.
 
@@ -227,7 +227,7 @@ def meets(side: int, price_bp: int, bid_bp: int, ask_bp: int) -> bool:
     return bid_bp > 0 and bid_bp >= price_bp
 
 
-@kernel
+@part
 def displayed_centi(lane: Lane, side: int, price_bp: int) -> int:
     """Size others show at a price on an order's own side."""
     if lane.account[Account.BOOK_EMPTY] == 1:

@@ -86,37 +86,21 @@ class Lanes(NamedTuple):
 def reset_lanes(reel: Reel, lanes: Lanes, rules: Rules, which: Ints, episodes: Ints) -> None:
     """Start `episodes[k]` in lane `which[k]`."""
     for k in range(len(which)):
-        lane, episode = which[k], episodes[k]
-        account = lanes.account[lane]
-        account[:] = 0
-        account[Account.EPISODE] = episode
-        account[Account.STEP] = reel.episodes[episode]["first_step"]
-        account[Account.ROW] = reel.episodes[episode]["first_row"] - 1
-        account[Account.CASH] = rules.start_micro
-        account[Account.TRIP_CASH] = rules.start_micro
-        account[Account.PEAK] = rules.start_micro
-        account[Account.EQUITY] = rules.start_micro
-        account[Account.DAY] = -1
-        account[Account.MID2] = -1
-        lanes.orders[lane] = 0
-        lanes.ladder[lane] = 0
-        lanes.consumed[lane] = 0
-        lanes.action_counts[lane] = 0
-        lanes.terminated[lane] = False
-        lanes.truncated[lane] = False
-        _advance(reel, lanes, rules, lane)
-        _observe(reel, lanes, rules, lane)
-        lanes.equity_micro[lane] = account[Account.EQUITY]
-        lanes.equity_mid_micro[lane] = account[Account.EQUITY_MID]
-        lanes.reward[lane] = 0.0
+        begin(reel, lanes, rules, which[k], episodes[k])
+        show(reel, lanes, rules, which[k])
 
 
 @kernel
-def step_lanes(reel: Reel, lanes: Lanes, rules: Rules, which: Ints, actions: Ints) -> bool:
-    """Advance every unfinished lane by one step; True, and nothing done, if an action is none."""
+def step_lanes(reel: Reel, lanes: Lanes, rules: Rules, which: Ints, actions: Ints) -> int:
+    """Advance every unfinished lane by one step.
+
+    Returns:
+        How many episodes ended; -1, and nothing done, if an action is none of the seven.
+    """
     for lane in which:
         if actions[lane] < 0 or actions[lane] >= ACTIONS:
-            return True
+            return -1
+    ended = 0
     for k in range(len(which)):
         lane = which[k]
         if k + _AHEAD < len(which):
@@ -124,11 +108,45 @@ def step_lanes(reel: Reel, lanes: Lanes, rules: Rules, which: Ints, actions: Int
         if lanes.terminated[lane] or lanes.truncated[lane]:
             lanes.reward[lane] = 0.0
             continue
-        _submit(reel, lanes, rules, lane, actions[lane])
-        _advance(reel, lanes, rules, lane)
-        _observe(reel, lanes, rules, lane)
-        _finish(reel, lanes, rules, lane)
-    return False
+        move(reel, lanes, rules, lane, actions[lane])
+        show(reel, lanes, rules, lane)
+        ended += finish(reel, lanes, rules, lane)
+    return ended
+
+
+@part
+def begin(reel: Reel, lanes: Lanes, rules: Rules, lane: int, episode: int) -> None:
+    """Start an episode in a lane, up to its first step."""
+    account = lanes.account[lane]
+    account[:] = 0
+    account[Account.EPISODE] = episode
+    account[Account.STEP] = reel.episodes[episode]["first_step"]
+    account[Account.ROW] = reel.episodes[episode]["first_row"] - 1
+    account[Account.CASH] = rules.start_micro
+    account[Account.TRIP_CASH] = rules.start_micro
+    account[Account.PEAK] = rules.start_micro
+    account[Account.EQUITY] = rules.start_micro
+    account[Account.DAY] = -1
+    account[Account.MID2] = -1
+    lanes.orders[lane] = 0
+    lanes.ladder[lane] = 0
+    lanes.consumed[lane] = 0
+    lanes.action_counts[lane] = 0
+    lanes.terminated[lane] = False
+    lanes.truncated[lane] = False
+    _advance(reel, lanes, rules, lane)
+    _value(reel, lanes, rules, lane)
+    lanes.equity_micro[lane] = account[Account.EQUITY]
+    lanes.equity_mid_micro[lane] = account[Account.EQUITY_MID]
+    lanes.reward[lane] = 0.0
+
+
+@part
+def move(reel: Reel, lanes: Lanes, rules: Rules, lane: int, action: int) -> None:
+    """Take a lane to its next step: the order sent, the messages replayed, the account marked."""
+    _submit(reel, lanes, rules, lane, action)
+    _advance(reel, lanes, rules, lane)
+    _value(reel, lanes, rules, lane)
 
 
 @part
@@ -225,15 +243,14 @@ def _advance(reel: Reel, lanes: Lanes, rules: Rules, index: int) -> None:
 
 
 @part
-def _observe(reel: Reel, lanes: Lanes, rules: Rules, lane: int) -> None:
-    # mark the account, write observation and mask of the step a lane stands at
+def _value(reel: Reel, lanes: Lanes, rules: Rules, lane: int) -> None:
+    # mark the account on the step a lane stands at; what may be sent there
     account, orders = lanes.account[lane], lanes.orders[lane]
     episode, step = reel.episodes[account[Account.EPISODE]], account[Account.STEP]
     row, grid, fees = reel.rows[reel.step_row[step]], episode["grid"], _fees(episode)
     bid, ask, now = int(row["bid_bp"]), int(row["ask_bp"]), int(row["time_ms"])
-    position = account[Account.POSITION]
     value = 0
-    if position != 0 and account[Account.BOOK_EMPTY] == 0:
+    if account[Account.POSITION] != 0 and account[Account.BOOK_EMPTY] == 0:
         value = liquidation_micro(
             account, lanes.ladder[lane], lanes.consumed[lane], int(episode["grid_step_bp"]), fees
         )
@@ -243,15 +260,9 @@ def _observe(reel: Reel, lanes: Lanes, rules: Rules, lane: int) -> None:
         watch_day(account, lanes.journal[lane], orders, rules.loss_limit_micro, before, now)
     available = available_micro(account, orders, fees)
     record_capital(account, available)
+    account[Account.VALUE] = value
+    account[Account.AVAILABLE] = available
     lanes.time_ms[lane] = now
-    observation = lanes.observation[lane]
-    for column in range(TENSOR_WIDTH):
-        observation[column] = reel.features[step, column]
-    mid = (bid + ask) / 2.0
-    write_portfolio(
-        observation, account, available, value, mid, now, rules.start_micro, rules.limit_centi
-    )
-    write_orders(observation, account, orders, mid, now)
     quotes = (bid, ask, int(reel.tick_up_bp[grid, bid]), int(reel.tick_down_bp[grid, ask]))
     write_mask(
         lanes.mask[lane], account, orders, fees, available, quotes,
@@ -260,12 +271,33 @@ def _observe(reel: Reel, lanes: Lanes, rules: Rules, lane: int) -> None:
 
 
 @part
-def _finish(reel: Reel, lanes: Lanes, rules: Rules, lane: int) -> None:
-    # end an episode that stands at its last step; write reward and equities. An ending episode
-    # settles, or is marked at the last book that was not empty.
+def show(reel: Reel, lanes: Lanes, rules: Rules, lane: int) -> None:
+    """Write the observation of the step a lane stands at."""
+    account, step = lanes.account[lane], lanes.account[lane, Account.STEP]
+    row, observation = reel.rows[reel.step_row[step]], lanes.observation[lane]
+    mid, now = (int(row["bid_bp"]) + int(row["ask_bp"])) / 2.0, int(row["time_ms"])
+    for column in range(TENSOR_WIDTH):
+        observation[column] = reel.features[step, column]
+    write_portfolio(
+        observation, account, account[Account.AVAILABLE], account[Account.VALUE], mid, now,
+        rules.start_micro, rules.limit_centi,
+    )  # fmt: skip
+    write_orders(observation, account, lanes.orders[lane], mid, now)
+
+
+@part
+def finish(reel: Reel, lanes: Lanes, rules: Rules, lane: int) -> int:
+    """End an episode that stands at its last step; write reward and equities.
+
+    An ending episode settles, or is marked at the last book that was not empty.
+
+    Returns:
+        1 if it ended, else 0.
+    """
     account = lanes.account[lane]
     episode = reel.episodes[account[Account.EPISODE]]
-    if account[Account.STEP] == episode["end_step"] - 1:
+    over = account[Account.STEP] == episode["end_step"] - 1
+    if over:
         cancel_all(account, lanes.journal[lane], lanes.orders[lane], lanes.time_ms[lane])
         settlement = int(episode["settlement_bp"])
         if settlement >= 0:
@@ -285,3 +317,4 @@ def _finish(reel: Reel, lanes: Lanes, rules: Rules, lane: int) -> None:
     lanes.reward[lane] = (gain_mid if rules.at_mid == 1 else gain) / MICRO_PER_DOLLAR
     lanes.equity_micro[lane] = account[Account.EQUITY]
     lanes.equity_mid_micro[lane] = account[Account.EQUITY_MID]
+    return 1 if over else 0

@@ -69,6 +69,8 @@ class Account(IntEnum):
     BID = 30  # best quotes of the last book with a bid or an ask
     ASK = 31
     JOURNALLED = 32  # entries of the journal, lost ones included
+    VALUE = 33  # of the position at this step, liquidation, micro
+    AVAILABLE = 34  # cash free for new orders at this step
 
 
 class Order(IntEnum):
@@ -222,7 +224,7 @@ def liquidation_micro(
     return max(proceeds - up_to_cent_micro(product), 0)
 
 
-@kernel
+@part
 def fill_outcome(
     account: Ints, order: Ints, price_bp: int, size_centi: int, rate_bp: int, fees: Fees
 ) -> tuple[int, int, int]:
@@ -244,7 +246,7 @@ def fill_outcome(
     return cash, account[Account.POSITION] + signed, carried
 
 
-@kernel
+@part
 def affordable_centi(
     lane: Lane, order: Ints, price_bp: int, wanted_centi: int, rate_bp: int
 ) -> int:
@@ -269,7 +271,7 @@ def affordable_centi(
     return 0
 
 
-@kernel
+@part
 def book_fill(
     account: Ints,
     order: Ints,

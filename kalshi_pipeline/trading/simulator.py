@@ -111,18 +111,23 @@ class Simulator:
             raise IndexError(f"each lane needs one episode, were {len(which)}, {len(started)}")
         reset_lanes(self.reel, self.state, self.rules, which, started)
 
-    def step(self, actions: Any) -> None:
+    def step(self, actions: Any) -> int:
         """Advance every lane that is not finished by one step.
 
         Args:
             actions: `[N]` values of `Action`; those of finished lanes are ignored.
 
+        Returns:
+            How many episodes ended with it.
+
         Raises:
             InvalidAction: not `[N]` whole numbers, or one that is none of the seven; nothing moved.
         """
         chosen = self._whole(actions)
-        if self._step(self.reel, self.state, self.rules, self._all, chosen):
+        ended: int = self._step(self.reel, self.state, self.rules, self._all, chosen)
+        if ended < 0:
             raise InvalidAction(f"actions are 0 to {ACTIONS - 1}", value=np.unique(chosen))
+        return ended
 
     def _whole(self, actions: Any) -> Ints:
         # the kernel reads one number a lane, wherever that leads

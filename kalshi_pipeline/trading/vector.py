@@ -50,6 +50,8 @@ class KalshiVecEnv(VecEnv):
         self.simulator = Simulator(universe, n_envs, config)
         self._uniform = sampler is None
         self.sampler = sampler or UniformSampler(len(universe), np.random.default_rng(seed))
+        # one dictionary a lane, given again and again: new ones would cost a fifth of a step
+        self._blank: list[dict[str, Any]] = [{} for _ in range(n_envs)]
         self._actions = np.zeros(n_envs, dtype=np.int64)
         self._in_play = False
 
@@ -110,12 +112,12 @@ class KalshiVecEnv(VecEnv):
             if (simulator.terminated | simulator.truncated).any():
                 raise NotInPlay("reset the environment before it is stepped")
             self._in_play = True
-        simulator.step(self._actions)
+        ended = simulator.step(self._actions)
         rewards = simulator.reward.astype(np.float32)
         dones = simulator.terminated | simulator.truncated
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        finished = np.flatnonzero(dones)
-        if len(finished):
+        infos = self._blank.copy()
+        if ended:
+            finished = np.flatnonzero(dones)
             for lane in finished:
                 infos[lane] = self._terminal_info(int(lane))
             self._in_play = False  # should the sampler fail
