@@ -29,7 +29,9 @@ class Cell:
     @classmethod
     def of(cls, config: TradingConfig) -> Cell:
         """The cell an evaluation runs in; P&L is always at the liquidation mark."""
-        return cls(config.fill_model, "liquidation", config.fees)
+        queue = f"queue({config.queue_alpha:g})"
+        model = queue if config.fill_model == "queue" else config.fill_model
+        return cls(model, "liquidation", config.fees)
 
     @property
     def headline(self) -> bool:

@@ -114,3 +114,17 @@ def test_generated_sessions_are_named_in_the_same_breath(mean: float, events: in
     sentence = judge(pnl, generated=True, deflated_sharpe=0.99).sentence
     assert "on generated sessions: " in sentence or "of generated sessions: " in sentence
     assert "generated" not in judge(pnl).sentence
+
+
+@pytest.mark.parametrize(
+    ("config", "named", "headline"),
+    [
+        (TradingConfig(queue_alpha=1.0), "cross", True),
+        (TradingConfig(fill_model="queue", queue_alpha=0.25), "queue(0.25)", False),
+        (TradingConfig(fill_model="touch"), "touch", False),
+    ],
+)
+def test_a_cell_names_its_fill_model_and_its_share(config, named, headline):
+    cell = Cell.of(config)
+    assert str(cell) == f"fill model {named}, liquidation mark, fees on"
+    assert cell.headline is headline
