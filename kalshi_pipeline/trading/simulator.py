@@ -86,6 +86,7 @@ class Simulator:
         self._all = np.arange(lanes)
         arguments = (self.reel, self.state, self.rules, self._all, self._all)
         self._step = _compiled(step_lanes, arguments)
+        self._reset = _compiled(reset_lanes, arguments)
         self.observation = self.state.observation
         self.mask = self.state.mask
         self.reward = self.state.reward
@@ -109,7 +110,7 @@ class Simulator:
         started = _indices("episode", episodes, len(self.universe))
         if len(which) != len(started):
             raise IndexError(f"each lane needs one episode, were {len(which)}, {len(started)}")
-        reset_lanes(self.reel, self.state, self.rules, which, started)
+        self._reset(self.reel, self.state, self.rules, which, started)
 
     def step(self, actions: Any) -> int:
         """Advance every lane that is not finished by one step.
@@ -178,7 +179,7 @@ def _indices(name: str, indices: Any, length: int) -> Ints:
         return np.zeros(0, np.int64)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise IndexError(f"{name} must be a list of whole numbers, was {indices!r}")
-    if found.min() < 0 or found.max() >= length:
+    if any(not 0 <= index < length for index in found.tolist()):  # few: the quickest way
         raise IndexError(f"{name} must be 0 to {length - 1}, was {indices}")
     return found.astype(np.int64)
 

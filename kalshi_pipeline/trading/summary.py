@@ -78,7 +78,7 @@ class EpisodeSummary:
             cash_start_micro: what the episode started with.
             terminated: whether it settled.
         """
-        row = {column: int(account[column]) for column in Account}
+        row = account.tolist()
         first_step = int(tape.first_step[row[Account.EPISODE]])
         return cls(
             episode=row[Account.EPISODE],
@@ -92,7 +92,7 @@ class EpisodeSummary:
             orders=row[Account.ORDERS],
             cancels=row[Account.CANCELS],
             invalid_actions=row[Account.INVALID],
-            action_counts=tuple(int(count) for count in action_counts),  # type: ignore[arg-type]
+            action_counts=tuple(action_counts.tolist()),
             final_position_centi=row[Account.POSITION],
             max_drawdown_micro=row[Account.DRAWDOWN],
             max_capital_micro=row[Account.CAPITAL],
