@@ -10,8 +10,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel, part
+from kalshi_pipeline.compiled import part
 from kalshi_pipeline.config import BP_PER_DOLLAR, MICRO_PER_DOLLAR
+from kalshi_pipeline.elementary import log32
 from kalshi_pipeline.feature_table import COLUMN, DAY_S
 from kalshi_pipeline.market.fees import Fees, fee_product, worst_fee_micro
 from kalshi_pipeline.trading.actions import (
@@ -191,10 +192,10 @@ def clip(value: float) -> float:
     return min(1.0, max(-1.0, value))
 
 
-@kernel
+@part
 def log_day(seconds: float) -> float:
-    """L(seconds; 86400)."""
-    return min(1.0, math.log1p(seconds) / LOG_DAY)
+    """L(seconds; 86400), the same bits on every machine."""
+    return min(1.0, float(log32(np.float32(1.0 + seconds))) / LOG_DAY)
 
 
 @part

@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "traded": BASE | {"market", "recordings", "traded_size"},
     "storage": BASE,
     "plans": BASE,
-    "trading": BASE | {"market", "books", "features"},
+    "trading": BASE | {"market", "books", "features", "elementary"},
     "learning": BASE | {"trading", "storage"},
     "evaluation": BASE | {"trading"},
     "stages": DATA | {"book_replay", "book_writer", "tensor_writer"} | {"plans", "storage"},
