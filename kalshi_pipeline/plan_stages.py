@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from kalshi_pipeline.storage.checkpoints import LineageEntry
 
 EVALUATION = "evaluation"
-TRAINING_VERSION = f"1.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
-EVALUATION_VERSION = "2"  # raise when equal inputs give another report
+TRAINING_VERSION = f"2.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
+EVALUATION_VERSION = "3"  # raise when equal inputs give another report
 _SESSION_INPUTS = (BOOKS, TENSORS, SUITABLE)
 
 
