@@ -12,6 +12,15 @@ from kalshi_pipeline.config import TradingConfig
 from kalshi_pipeline.errors import NotInPlay
 from kalshi_pipeline.feature_table import FEATURES
 from kalshi_pipeline.trading.actions import ACTIONS
+from kalshi_pipeline.trading.render import (
+    RENDER_FPS,
+    RENDER_MODES,
+    Film,
+    Image,
+    check_render_mode,
+    frame,
+    journal_room,
+)
 from kalshi_pipeline.trading.sampler import Sampler, UniformSampler
 from kalshi_pipeline.trading.simulator import Simulator
 from kalshi_pipeline.trading.tape import Universe
@@ -41,17 +50,29 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
         universe: the episodes.
         config: rules of trading; the defaults if None.
         sampler: chooses episodes; uniform, seeded by `reset(seed=...)`, if None.
+        render_mode: what `render` gives, see `render`; nothing is kept for it if None.
+
+    Raises:
+        ValueError: there is no such `render_mode`.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own declaration)
+    metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium's own declaration)
+        "render_modes": list(RENDER_MODES),
+        "render_fps": RENDER_FPS,
+    }
 
     def __init__(
         self,
         universe: Universe,
         config: TradingConfig | None = None,
         sampler: Sampler | None = None,
+        render_mode: str | None = None,
     ) -> None:
-        self.simulator = Simulator(universe, 1, config or TradingConfig())
+        check_render_mode(render_mode)
+        self.render_mode = render_mode
+        rules = config or TradingConfig()
+        self.simulator = Simulator(universe, 1, rules, journal_room(render_mode, rules))
+        self._film = Film(self.simulator) if render_mode == "rgb_array" else None
         self.observation_space = observation_space()  # type: ignore[assignment]
         self.action_space = action_space()
         self._sampler = sampler
@@ -72,6 +93,8 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
             sampler = self._sampler or UniformSampler(len(self.simulator.universe), self.np_random)
             episodes = sampler.draw(1)
         self.simulator.reset([0], episodes)
+        if self._film is not None:
+            self._film.record()
         return self.simulator.observation[0].copy(), self._info()
 
     def step(
@@ -90,6 +113,8 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
         if simulator.terminated[0] or simulator.truncated[0]:
             raise NotInPlay("reset the environment before it is stepped")
         simulator.step([action])
+        if self._film is not None:
+            self._film.record()
         terminated, truncated = bool(simulator.terminated[0]), bool(simulator.truncated[0])
         info = self._info()
         if terminated or truncated:
@@ -101,6 +126,17 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
             truncated,
             info,
         )
+
+    def render(self) -> str | Image | None:
+        """The ladder as text, or the chart `[H, W, 3]`, by `render_mode`; None without one.
+
+        Raises:
+            NotInPlay: not reset yet.
+        """
+        if self.render_mode is None:
+            gymnasium.logger.warn("render() shows nothing: the environment has no render_mode")
+            return None
+        return frame(self.simulator, self._film, 0)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """`[7]` valid actions."""

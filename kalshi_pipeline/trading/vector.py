@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,14 @@ from stable_baselines3.common.vec_env import VecEnv
 from kalshi_pipeline.config import MICRO_PER_DOLLAR, TradingConfig
 from kalshi_pipeline.errors import NotInPlay
 from kalshi_pipeline.trading.environment import action_space, observation_space
+from kalshi_pipeline.trading.render import (
+    RENDER_FPS,
+    Film,
+    Image,
+    check_render_mode,
+    frame,
+    journal_room,
+)
 from kalshi_pipeline.trading.sampler import Sampler, UniformSampler
 from kalshi_pipeline.trading.simulator import Simulator
 from kalshi_pipeline.trading.tape import Universe
@@ -33,9 +42,12 @@ class KalshiVecEnv(VecEnv):
         config: rules of trading.
         sampler: chooses episodes; uniform if None.
         seed: of the uniform sampler.
-    """
+        render_mode: as of `MarketAgnosticKalshiEnv`; `env_method("render")` gives the lanes' texts
+            or charts, `render` all charts as one.
 
-    render_mode: str | None = None
+    Raises:
+        ValueError: there is no such `render_mode`.
+    """
 
     def __init__(
         self,
@@ -44,10 +56,16 @@ class KalshiVecEnv(VecEnv):
         config: TradingConfig,
         sampler: Sampler | None = None,
         seed: int = 0,
+        render_mode: str | None = None,
     ) -> None:
+        check_render_mode(render_mode)
+        self.render_mode = render_mode
         self._marks: list[dict[str, Any]] = [{} for _ in range(n_envs)]  # see `set_attr`
         super().__init__(n_envs, observation_space(), action_space())
-        self.simulator = Simulator(universe, n_envs, config)
+        self.metadata: dict[str, Any] = {**self.metadata, "render_fps": RENDER_FPS}
+        room = journal_room(render_mode, config)
+        self.simulator = Simulator(universe, n_envs, config, room)
+        self._film = Film(self.simulator) if render_mode == "rgb_array" else None
         self._uniform = sampler is None
         self.sampler = sampler or UniformSampler(len(universe), np.random.default_rng(seed))
         # one dictionary a lane, given again and again: new ones would cost a fifth of a step
@@ -86,6 +104,8 @@ class KalshiVecEnv(VecEnv):
             for options, episode in zip(self._options, drawn, strict=True)
         ]
         self.simulator.reset(range(self.num_envs), episodes)
+        if self._film is not None:
+            self._film.record()
         self._reset_seeds()
         self._reset_options()
         self._in_play = True
@@ -123,6 +143,8 @@ class KalshiVecEnv(VecEnv):
             self._in_play = False  # should the sampler fail
             simulator.reset(finished, self.sampler.draw(len(finished)))
             self._in_play = True
+        if self._film is not None:
+            self._film.record()
         return simulator.observation.copy(), rewards, dones, infos
 
     def _terminal_info(self, lane: int) -> dict[str, Any]:
@@ -144,14 +166,24 @@ class KalshiVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Only `action_masks` exists per lane.
+        """`action_masks`, and `render` where there is a `render_mode`, exist per lane.
 
         Raises:
             AttributeError: any other method.
         """
+        if method_name == "render" and self.render_mode is not None:
+            lanes = self._lanes(indices)
+            return [frame(self.simulator, self._film, lane) for lane in lanes]
         if method_name != "action_masks" or method_args or method_kwargs:
             raise AttributeError(f"lanes have no method {method_name!r}")
         return [self.simulator.mask[lane].copy() for lane in self._lanes(indices)]
+
+    def get_images(self) -> Sequence[Image | None]:
+        """The chart of each lane; None each unless `render_mode` is "rgb_array"."""
+        if self._film is None:
+            warnings.warn(f"render_mode {self.render_mode!r} has no images", stacklevel=2)
+            return [None] * self.num_envs
+        return self.env_method("render")
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
         """An attribute of each lane asked for: its own mark, or what all lanes share."""
