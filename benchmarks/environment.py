@@ -79,7 +79,7 @@ def _vectors(
         "SB3 DummyVecEnv, plain Python environment": _repeated(plain.step, lanes, rng),
         KERNEL: _kernel(universe, lanes, rng),
         COPY: _copying(universe, lanes),
-    }
+    } | _trading_peers(lanes, rng)
     name = "env_step" if lanes == 1 else f"env_step_n{lanes}"
     both = row(f"{name}, KalshiVecEnv" if lanes == 1 else name, UNIT, contestants, effort, KERNEL)
     copied = both.peers[COPY]
@@ -89,6 +89,15 @@ def _vectors(
         Row(f"bare kernel, {lanes} lanes", both.floor, UNIT, {}, copied),
         Row(both.name, both.value, UNIT, peers, both.floor),
     ]
+
+
+def _trading_peers(lanes: int, rng: np.random.Generator) -> dict[str, Contestant]:
+    try:
+        from benchmarks.trading_peers import contestants
+    except ImportError:
+        return {}
+    calls = max(4, STEPS_A_RUN // lanes)
+    return contestants(lanes, rng.integers(0, ACTIONS, (calls, lanes)))
 
 
 def _repeated(
