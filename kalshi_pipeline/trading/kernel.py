@@ -77,6 +77,7 @@ class Lanes(NamedTuple):
     terminated: NDArray[np.bool_]  # [N]
     truncated: NDArray[np.bool_]  # [N]
     time_ms: Ints  # [N]
+    elapsed_ms: Ints  # [N] from the step before to this one; a reset leaves it
     equity_micro: Ints  # [N] liquidation
     equity_mid_micro: Ints  # [N]
     journal: Ints  # [N, capacity, len(Entry)]; no capacity unless asked for
@@ -107,6 +108,7 @@ def step_lanes(reel: Reel, lanes: Lanes, rules: Rules, which: Ints, actions: Int
             _fetch(reel, lanes.account[which[k + _AHEAD]])
         if lanes.terminated[lane] or lanes.truncated[lane]:
             lanes.reward[lane] = 0.0
+            lanes.elapsed_ms[lane] = 0
             continue
         move(reel, lanes, rules, lane, actions[lane])
         show(reel, lanes, rules, lane)
@@ -144,9 +146,11 @@ def begin(reel: Reel, lanes: Lanes, rules: Rules, lane: int, episode: int) -> No
 @part
 def move(reel: Reel, lanes: Lanes, rules: Rules, lane: int, action: int) -> None:
     """Take a lane to its next step: the order sent, the messages replayed, the account marked."""
+    before_ms = lanes.time_ms[lane]
     _submit(reel, lanes, rules, lane, action)
     _advance(reel, lanes, rules, lane)
     _value(reel, lanes, rules, lane)
+    lanes.elapsed_ms[lane] = lanes.time_ms[lane] - before_ms
 
 
 @part

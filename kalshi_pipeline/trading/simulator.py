@@ -56,6 +56,7 @@ class Simulator:
         reward: `[N]` dollars, of the last step.
         terminated, truncated: `[N]`; such a lane stays as it is until reset.
         time_ms: `[N]` market time of the current step.
+        elapsed_ms: `[N]` market time the last step took; a reset leaves it. See `discount`.
         equity_micro: `[N]` liquidation equity.
         equity_mid_micro: `[N]` equity with the position at mid.
 
@@ -93,6 +94,7 @@ class Simulator:
         self.terminated = self.state.terminated
         self.truncated = self.state.truncated
         self.time_ms = self.state.time_ms
+        self.elapsed_ms = self.state.elapsed_ms
         self.equity_micro = self.state.equity_micro
         self.equity_mid_micro = self.state.equity_mid_micro
 
@@ -220,6 +222,7 @@ def _new_lanes(lanes: int, levels: int, journal: int) -> Lanes:
         terminated=np.zeros(lanes, np.bool_),
         truncated=np.ones(lanes, np.bool_),
         time_ms=np.zeros(lanes, np.int64),
+        elapsed_ms=np.zeros(lanes, np.int64),
         equity_micro=np.zeros(lanes, np.int64),
         equity_mid_micro=np.zeros(lanes, np.int64),
         journal=np.zeros((lanes, journal, len(Entry)), np.int64),

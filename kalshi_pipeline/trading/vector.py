@@ -158,6 +158,15 @@ class KalshiVecEnv(VecEnv):
             "summary": summary,
         }
 
+    @property
+    def elapsed_ms(self) -> NDArray[np.int64]:
+        """`[N]` market time of the last step; of a finished lane that to its terminal observation.
+
+        A view that the next step changes; `discount.discounts` makes a learner's discounts of it.
+        """
+        elapsed: NDArray[np.int64] = self.simulator.elapsed_ms
+        return elapsed
+
     def action_masks(self) -> NDArray[np.bool_]:
         """`[N, 7]` valid actions."""
         mask: NDArray[np.bool_] = self.simulator.mask.copy()
