@@ -8,7 +8,7 @@ from kalshi_pipeline import stages
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import parquet_facts, published, table_metadata
 from kalshi_pipeline.assets.raw_messages import raw_messages
-from kalshi_pipeline.book_schemas import SEGMENT_SCHEMA
+from kalshi_pipeline.books.schemas import SEGMENT_SCHEMA
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.storage.tables import read_table
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.data import Material
 from benchmarks.flow import Flow, order_flow
 from benchmarks.timing import Contestant, Effort, Row, row
+from kalshi_pipeline.books.markets import Market, market_columns, valid_places
 from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.market.orderbook import replay
 from kalshi_pipeline.market.prices import uniform_grid
@@ -24,7 +25,6 @@ from kalshi_pipeline.market.replay_tables import (
     Rules,
     output_buffers,
 )
-from kalshi_pipeline.session_markets import Market, market_columns, valid_places
 
 UNIT = "deltas/s"
 FLOOR = "gather, add, scatter"

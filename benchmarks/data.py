@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from kalshi_pipeline.books import Books, build_books
+from kalshi_pipeline.books.build import Books, build_books
 from kalshi_pipeline.config import PipelineConfig
-from kalshi_pipeline.features import Tensors, build_tensors
+from kalshi_pipeline.features.build import Tensors, build_tensors
 from kalshi_pipeline.recordings.folder import Recording, open_folder
 from kalshi_pipeline.recordings.generator import SessionProfile, write_session
 from kalshi_pipeline.recordings.ingest import ingest

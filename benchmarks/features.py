@@ -10,17 +10,17 @@ from benchmarks.books import Replay, frames_of
 from benchmarks.data import CONFIG, Material
 from benchmarks.flow import order_flow
 from benchmarks.timing import Contestant, Effort, Row, row
-from kalshi_pipeline.book_replay import BLOCK_ROWS
-from kalshi_pipeline.books import Market
-from kalshi_pipeline.feature_block import BookColumns
-from kalshi_pipeline.feature_kernel import SegmentRows
+from kalshi_pipeline.books.build import Market
+from kalshi_pipeline.books.replay import BLOCK_ROWS
 from kalshi_pipeline.feature_table import TENSOR_WIDTH
-from kalshi_pipeline.features import (
+from kalshi_pipeline.features.block import BookColumns
+from kalshi_pipeline.features.build import (
     FeatureStream,
     book_columns,
     segment_rows,
     tensor_of_segments,
 )
+from kalshi_pipeline.features.kernel import SegmentRows
 from kalshi_pipeline.trading.tape import RowKind
 
 UNIT = "rows/s"

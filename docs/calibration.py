@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kalshi_pipeline.books import Market, build_books
+from kalshi_pipeline.books.build import Market, build_books
 from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.market.replay_tables import RowKind
 from kalshi_pipeline.recordings.folder import open_folder

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kalshi_pipeline.books import build_books
+from kalshi_pipeline.books.build import build_books
 from kalshi_pipeline.config import PipelineConfig
 from kalshi_pipeline.feature_table import TENSOR_FEATURES
-from kalshi_pipeline.features import build_tensors
+from kalshi_pipeline.features.build import build_tensors
 from kalshi_pipeline.recordings.folder import open_folder
 from kalshi_pipeline.recordings.ingest import ingest
 

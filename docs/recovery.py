@@ -22,7 +22,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kalshi_pipeline.books import build_books
+from kalshi_pipeline.books.build import build_books
 from kalshi_pipeline.config import BookConfig, RecoveryConfig
 from kalshi_pipeline.market.replay_tables import RowKind
 from kalshi_pipeline.recordings.folder import Recording, open_folder

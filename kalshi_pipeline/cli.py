@@ -16,7 +16,6 @@ from typing import Any
 from rich.console import Console
 
 from kalshi_pipeline import __doc__ as flow
-from kalshi_pipeline import sessions_report, sessions_shown
 from kalshi_pipeline.errors import KalshiPipelineError
 from kalshi_pipeline.names import session_id
 from kalshi_pipeline.plans import DEFAULT_PLAN, load_plan, plan_names
@@ -27,6 +26,7 @@ from kalshi_pipeline.resources.environment import (
     recording_roots,
     warehouse_root,
 )
+from kalshi_pipeline.sessions import report, shown
 from kalshi_pipeline.storage.arrow import leave_pandas_out
 
 
@@ -162,31 +162,31 @@ def _session(text: str) -> int:
 
 
 def _list(options: argparse.Namespace) -> None:
-    _show(options, sessions_report.listing(_sources(), open_warehouse(warehouse_root())))
+    _show(options, report.listing(_sources(), open_warehouse(warehouse_root())))
 
 
 def _analyze(options: argparse.Namespace) -> None:
     warehouse = open_warehouse(warehouse_root())
-    _show(options, sessions_report.analysis(_sources(), warehouse, options.session))
+    _show(options, report.analysis(_sources(), warehouse, options.session))
 
 
 def _summary(options: argparse.Namespace) -> None:
     plan = load_plan(options.plan)
     console = Console(stderr=True)
     with console.status("") as status:
-        report = sessions_report.summary(
+        told = report.summary(
             _sources(),
             open_warehouse(warehouse_root()),
             options.session or plan.sessions,
             plan,
             status.update,
         )
-    _show(options, report)
+    _show(options, told)
 
 
 def _view(options: argparse.Namespace) -> None:
     warehouse = open_warehouse(warehouse_root())
-    _show(options, sessions_report.view(_sources(), warehouse, options.session, options.market))
+    _show(options, report.view(_sources(), warehouse, options.session, options.market))
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -233,7 +233,7 @@ def _views(options: argparse.Namespace) -> None:
     from kalshi_pipeline.warehouse_views import refresh_views
 
     database = refresh_views(open_warehouse(warehouse_root()))
-    _show(options, sessions_report.holdings(database, relations(database)))
+    _show(options, report.holdings(database, relations(database)))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -241,7 +241,7 @@ def _run(options: argparse.Namespace) -> None:
 
     console = Console(stderr=True)
     done = run_plan(options.plan, lambda text: console.rule(text, align="left"))
-    console.print(sessions_shown.timing(done.seconds))
+    console.print(shown.timing(done.seconds))
     print(f"\n{done.verdict}\n\nreport: {done.report}")
 
 
@@ -249,10 +249,10 @@ def _sources() -> Any:
     return open_sources(recording_roots(), warehouse_root())
 
 
-def _show(options: argparse.Namespace, report: sessions_report.Report) -> None:
+def _show(options: argparse.Namespace, told: report.Report) -> None:
     if options.json:
-        print(json.dumps(report.facts, indent=1))
+        print(json.dumps(told.facts, indent=1))
     else:
         console = Console()
-        for part in report.parts():
+        for part in told.parts():
             console.print(part)

@@ -1,6 +1,6 @@
 """The 52 numbers an agent sees, defined once.
 
-21 market and 14 temporal features are computed from the books (`features.py`), 12 portfolio and 5
+21 market and 14 temporal features are computed from the books (`features/`), 12 portfolio and 5
 order features by the simulator, because they depend on the agent. Scaling is fixed here and never
 fitted: training, evaluation and a live feed see the same numbers. `docs/FEATURES.md` is generated
 from this table.

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from kalshi_pipeline.book_schemas import LADDER_SCHEMA
-from kalshi_pipeline.books import read_markets, read_rows
+from kalshi_pipeline.books.build import read_markets, read_rows
+from kalshi_pipeline.books.schemas import LADDER_SCHEMA
 from kalshi_pipeline.errors import MissingParent, NotPublished
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
-from kalshi_pipeline.features import read_tensors
+from kalshi_pipeline.features.build import read_tensors
 from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.stages import BOOKS, RAW, SUITABLE, TENSORS, Progress
 from kalshi_pipeline.storage.publish import EXPORTS, Generation, Recipe, Warehouse

@@ -14,20 +14,23 @@ from functools import partial
 
 import numpy as np
 
-from kalshi_pipeline.book_replay import SessionReplay
-from kalshi_pipeline.book_schemas import BOOK_SCHEMA, SEGMENT_SCHEMA
-from kalshi_pipeline.book_writer import write_session_books
-from kalshi_pipeline.books import BOOKS_VERSION, read_markets
+from kalshi_pipeline.books.build import BOOKS_VERSION, read_markets
+from kalshi_pipeline.books.quality import QUALITY_VERSION, declared_true
+from kalshi_pipeline.books.replay import SessionReplay
+from kalshi_pipeline.books.schemas import BOOK_SCHEMA, SEGMENT_SCHEMA
+from kalshi_pipeline.books.traded import TRADED_VERSION, TradedWriter, silent_markets
+from kalshi_pipeline.books.traded_size import TRADED_SCHEMA, batches
+from kalshi_pipeline.books.writer import write_session_books
 from kalshi_pipeline.config import BookConfig, PipelineConfig, StepConfig
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
-from kalshi_pipeline.features import FEATURES_VERSION
+from kalshi_pipeline.features.build import FEATURES_VERSION
+from kalshi_pipeline.features.writer import write_session_tensors
 from kalshi_pipeline.market.orderbook import BOOKS_KERNEL_VERSION
 from kalshi_pipeline.plans import steps_of
 from kalshi_pipeline.recordings.folder import session_info
 from kalshi_pipeline.recordings.ingest import INGEST_VERSION, QUARANTINE_SCHEMA
 from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA, MESSAGES_VERSION
 from kalshi_pipeline.recordings.sources import Session, reading_settings, write_messages
-from kalshi_pipeline.session_quality import QUALITY_VERSION, declared_true
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse, canonical_json
 from kalshi_pipeline.storage.tables import read_row_groups, read_table
 from kalshi_pipeline.suitability import (
@@ -35,9 +38,6 @@ from kalshi_pipeline.suitability import (
     suitable_markets,
     write_suitable_markets,
 )
-from kalshi_pipeline.tensor_writer import write_session_tensors
-from kalshi_pipeline.traded import TRADED_VERSION, TradedWriter, silent_markets
-from kalshi_pipeline.traded_size import TRADED_SCHEMA, batches
 
 RAW, BOOKS, TENSORS, SUITABLE = "raw_messages", "books", "feature_tensors", "suitable_markets"
 SESSION_STAGES = (RAW, BOOKS, TENSORS, SUITABLE)

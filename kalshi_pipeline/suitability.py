@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kalshi_pipeline.books import Market
+from kalshi_pipeline.books.build import Market
+from kalshi_pipeline.books.traded_size import NONE
 from kalshi_pipeline.config import SuitabilityConfig
 from kalshi_pipeline.market.activity import (
     QUARTERS,
@@ -35,7 +36,6 @@ from kalshi_pipeline.market.activity import (
     new_tally,
 )
 from kalshi_pipeline.market.integrity import SegmentEnd, label
-from kalshi_pipeline.traded_size import NONE
 
 SUITABILITY_VERSION = "3"
 TIERS = ("high", "medium", "low")  # thirds of the suitable markets, the most active first

@@ -20,7 +20,7 @@ import pyarrow as pa
 from kalshi_pipeline import stages
 from kalshi_pipeline.errors import CorruptFile
 from kalshi_pipeline.feature_table import FEATURES, TENSOR_FEATURES
-from kalshi_pipeline.features import read_tensors
+from kalshi_pipeline.features.build import read_tensors
 from kalshi_pipeline.market.replay_tables import RowKind
 from kalshi_pipeline.plan_stages import EVALUATION
 from kalshi_pipeline.recordings.messages import MessageKind

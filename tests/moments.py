@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kalshi_pipeline.feature_block import BookColumns
+from kalshi_pipeline.features.block import BookColumns
 from kalshi_pipeline.trading.tape import RowKind
 from tests.oracle import features as oracle
 from tests.oracle.book import DictBook

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kalshi_pipeline.books import Books, build_books
+from kalshi_pipeline.books.build import Books, build_books
 from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.recordings.folder import Recording, session_info
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA, IngestSummary, ingest

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kalshi_pipeline.books import Books, build_books
+from kalshi_pipeline.books.build import Books, build_books
 from kalshi_pipeline.config import BookConfig, StepConfig
-from kalshi_pipeline.features import Tensors, build_tensors
+from kalshi_pipeline.features.build import Tensors, build_tensors
 from kalshi_pipeline.recordings.folder import Recording, SessionInfo, open_folder
 from kalshi_pipeline.recordings.ingest import ingest
 

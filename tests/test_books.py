@@ -21,15 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kalshi_pipeline.book_replay import SessionReplay
-from kalshi_pipeline.book_schemas import (
-    BOOK_SCHEMA,
-    LADDER_SCHEMA,
-    MARKET_SCHEMA,
-    SEGMENT_SCHEMA,
-)
-from kalshi_pipeline.book_writer import in_folder, write_session_books
-from kalshi_pipeline.books import (
+from kalshi_pipeline.books.build import (
     Books,
     Market,
     build_books,
@@ -38,6 +30,14 @@ from kalshi_pipeline.books import (
     read_rows,
     write_books,
 )
+from kalshi_pipeline.books.replay import SessionReplay
+from kalshi_pipeline.books.schemas import (
+    BOOK_SCHEMA,
+    LADDER_SCHEMA,
+    MARKET_SCHEMA,
+    SEGMENT_SCHEMA,
+)
+from kalshi_pipeline.books.writer import in_folder, write_session_books
 from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.errors import RecordingError
 from kalshi_pipeline.market.replay_tables import RowKind

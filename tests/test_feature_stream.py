@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kalshi_pipeline.config import StepConfig
-from kalshi_pipeline.feature_block import BookColumns
-from kalshi_pipeline.feature_kernel import ROWS, SegmentRows
-from kalshi_pipeline.features import (
+from kalshi_pipeline.features.block import BookColumns
+from kalshi_pipeline.features.build import (
     FeatureStream,
     book_columns,
     steps_of_segments,
     tensor_of_segments,
 )
+from kalshi_pipeline.features.kernel import ROWS, SegmentRows
 from kalshi_pipeline.market.prices import TickGrid
 from tests.moments import COST_SIZE_CENTI, columns_of, moments_of
 from tests.sessions import Replayed, replayed, tensors_of

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kalshi_pipeline.config import StepConfig
 from kalshi_pipeline.feature_table import COLUMN, TENSOR_FEATURES
-from kalshi_pipeline.features import (
+from kalshi_pipeline.features.build import (
     FeatureStream,
     read_tensors,
     steps_of_segments,

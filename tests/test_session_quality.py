@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kalshi_pipeline.session_quality import IDLE_MS, declared_true
+from kalshi_pipeline.books.quality import IDLE_MS, declared_true
 from tests.oracle.book import NO, YES
 from tests.oracle.replay import Frame
 from tests.random_sessions import Lines, books_of, wire_line

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kalshi_pipeline.session_roles import TRAINING, Role, Standing, suggest_roles
+from kalshi_pipeline.sessions.roles import TRAINING, Role, Standing, suggest_roles
 
 HOUR = 3_600_000
 EVENTS = frozenset(f"E{n}" for n in range(40))

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kalshi_pipeline import sessions_report
 from kalshi_pipeline.errors import SessionNotFound
 from kalshi_pipeline.plans import load_plan
 from kalshi_pipeline.recordings.sources import SessionSources
-from kalshi_pipeline.sessions_report import Report, analysis, listing, summary, view
+from kalshi_pipeline.sessions import report as sessions_report
+from kalshi_pipeline.sessions.report import Report, analysis, listing, summary, view
 from kalshi_pipeline.storage.publish import Warehouse
 
 WIDTH = 100

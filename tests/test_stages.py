@@ -16,7 +16,7 @@ import pytest
 from kalshi_pipeline import plan_stages, stages
 from kalshi_pipeline.config import BookConfig, PipelineConfig, StepConfig, SuitabilityConfig
 from kalshi_pipeline.errors import CorruptFile, MissingParent, NotPublished
-from kalshi_pipeline.features import read_tensors
+from kalshi_pipeline.features.build import read_tensors
 from kalshi_pipeline.plans import load_plan
 from kalshi_pipeline.recordings.folder import open_folder
 from kalshi_pipeline.stages import BOOKS, CODE_VERSIONS, RAW, SESSION_STAGES, SUITABLE, TENSORS

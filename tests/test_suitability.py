@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kalshi_pipeline.books import Market
+from kalshi_pipeline.books.build import Market
+from kalshi_pipeline.books.traded_size import TRADED_SCHEMA
 from kalshi_pipeline.config import StepConfig, SuitabilityConfig
 from kalshi_pipeline.suitability import (
     SCHEMA,
@@ -21,7 +22,6 @@ from kalshi_pipeline.suitability import (
     temporal_pattern,
     write_suitable_markets,
 )
-from kalshi_pipeline.traded_size import TRADED_SCHEMA
 from kalshi_pipeline.trading.tape import RowKind
 from tests.oracle.activity import activity
 from tests.sessions import Replayed, replayed, tensors_of

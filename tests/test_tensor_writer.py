@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kalshi_pipeline.book_writer import in_folder
+from kalshi_pipeline.books.writer import in_folder
 from kalshi_pipeline.config import StepConfig
-from kalshi_pipeline.features import build_tensors, write_tensors
+from kalshi_pipeline.features.build import build_tensors, write_tensors
+from kalshi_pipeline.features.writer import write_session_tensors
 from kalshi_pipeline.recordings.replay_order import in_memory
-from kalshi_pipeline.tensor_writer import write_session_tensors
 from tests.random_sessions import books_of, random_session
 from tests.sessions import BOOK, replayed
 

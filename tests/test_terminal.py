@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from kalshi_pipeline.terminal import bars, beside, columns_plot, figures, sparkline, table
+from kalshi_pipeline.sessions.terminal import bars, beside, columns_plot, figures, sparkline, table
 
 
 def shown(part, width: int = 100) -> list[str]:

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kalshi_pipeline import traded_size
-from kalshi_pipeline.book_writer import in_folder
-from kalshi_pipeline.books import write_books
+from kalshi_pipeline.books.build import write_books
+from kalshi_pipeline.books.traded import TradedWriter, silent_markets
+from kalshi_pipeline.books.writer import in_folder
 from kalshi_pipeline.config import DepletionConfig
 from kalshi_pipeline.market.depletion import BookBatch
 from kalshi_pipeline.recordings.folder import SessionInfo
 from kalshi_pipeline.recordings.messages import MessageKind
 from kalshi_pipeline.recordings.replay_order import in_memory, survey
-from kalshi_pipeline.traded import TradedWriter, silent_markets
 from tests.oracle.book import NO, YES
 from tests.oracle.depletion import touch_decreases
 from tests.oracle.replay import Frame

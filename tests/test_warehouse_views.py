@@ -13,7 +13,7 @@ import pytest
 
 from kalshi_pipeline import stages, warehouse_views
 from kalshi_pipeline.assets.warehouse_views import warehouse_views as asset
-from kalshi_pipeline.features import read_tensors
+from kalshi_pipeline.features.build import read_tensors
 from kalshi_pipeline.recordings.folder import open_folder
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.storage.publish import Warehouse

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kalshi_pipeline.book_schemas import BOOK_SCHEMA, LADDER_SCHEMA, SEGMENT_SCHEMA
-from kalshi_pipeline.books import Market, read_markets
+from kalshi_pipeline.books.build import Market, read_markets
+from kalshi_pipeline.books.schemas import BOOK_SCHEMA, LADDER_SCHEMA, SEGMENT_SCHEMA
+from kalshi_pipeline.books.traded import DEPLETION_SCHEMA
+from kalshi_pipeline.books.traded_size import TRADED_SCHEMA
 from kalshi_pipeline.config import BP_PER_DOLLAR, BookConfig
 from kalshi_pipeline.expectations.sql import Source, query
 from kalshi_pipeline.expectations.suites import Profile, between, equal, none, one_row
@@ -15,8 +17,6 @@ from kalshi_pipeline.market.integrity import Reason, label
 from kalshi_pipeline.market.replay_tables import RowKind
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
 from kalshi_pipeline.storage.publish import Generation
-from kalshi_pipeline.traded import DEPLETION_SCHEMA
-from kalshi_pipeline.traded_size import TRADED_SCHEMA
 
 MAX_LOSS_RATE = 0.01  # reliability rule D1: above it the session does not go on
 

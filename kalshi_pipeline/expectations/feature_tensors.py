@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kalshi_pipeline.expectations.suites import Profile, equal, none, one_row
 from kalshi_pipeline.feature_table import TENSOR_FEATURES, TENSOR_WIDTH
-from kalshi_pipeline.features import Tensors, read_tensors
+from kalshi_pipeline.features.build import Tensors, read_tensors
 from kalshi_pipeline.storage.publish import Generation
 
 BLOCK_STEPS = 1 << 16  # looked at at once

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kalshi_pipeline.books import Market
+from kalshi_pipeline.books.build import Market
 from kalshi_pipeline.feature_table import TENSOR_WIDTH
-from kalshi_pipeline.features import Tensors
+from kalshi_pipeline.features.build import Tensors
 from kalshi_pipeline.market.fees import schedule_for
 from kalshi_pipeline.market.prices import TickGrid
 from kalshi_pipeline.market.replay_tables import RowKind

@@ -9,11 +9,7 @@ import pytest
 from tests.architecture.source import PACKAGES, imports, modules, tree
 
 BASE = {"compiled", "config", "errors", "names", "feature_table"}
-STAGES = {"book_schemas", "books", "feature_kernel", "feature_block", "features", "suitability"}
-DATA = BASE | STAGES | {"market", "recordings", "session_quality", "traded", "traded_size"}
-BOOKS = {
-    "market", "recordings", "session_quality", "session_markets", "book_schemas", "book_tables",
-}  # fmt: skip
+DATA = BASE | {"market", "recordings", "books", "features", "suitability"}
 # component -> what of the project it may import
 MAY_IMPORT = {
     "compiled": set(),
@@ -21,41 +17,23 @@ MAY_IMPORT = {
     "errors": set(),
     "names": BASE,
     "feature_table": set(),
-    "market": BASE,
-    "recordings": BASE | {"market"},
-    "session_quality": BASE | {"market", "recordings"},
-    "book_schemas": set(),
-    "book_tables": BASE | {"market", "recordings", "book_schemas"},
-    "session_markets": BASE | {"market", "recordings", "book_schemas", "storage"},
-    "book_replay": BASE | BOOKS,
-    "book_writer": BASE | BOOKS | {"book_replay"},
-    "books": BASE | BOOKS | {"book_replay", "book_writer", "storage"},
     "elementary": {"compiled"},
-    "feature_block": BASE | {"elementary"},
-    "feature_kernel": BASE | {"market", "elementary", "feature_block"},
-    "tensor_writer": BASE
-    | {"market", "recordings", "book_schemas", "session_markets", "feature_kernel", "feature_block"}
-    | {"features"},
-    "features": BASE
-    | {"market", "books", "book_schemas", "feature_kernel", "feature_block", "storage"},
-    "suitability": BASE | {"market", "books", "traded_size"},
-    "traded_size": BASE | {"market", "recordings"},
-    "traded": BASE | {"market", "recordings", "traded_size"},
+    "market": BASE,
     "storage": BASE,
+    "recordings": BASE | {"market"},
+    "books": BASE | {"market", "recordings", "storage"},
+    "features": BASE | {"market", "recordings", "books", "storage", "elementary"},
+    "suitability": BASE | {"market", "books"},
     "plans": BASE,
     "trading": BASE | {"market", "books", "features", "elementary"},
     "learning": BASE | {"trading", "storage"},
     "evaluation": BASE | {"trading"},
-    "stages": DATA | {"book_replay", "book_writer", "tensor_writer"} | {"plans", "storage"},
+    "stages": DATA | {"plans", "storage"},
     "plan_stages": DATA | {"plans", "storage", "stages", "trading", "learning", "evaluation"},
     "warehouse_views": DATA | {"storage", "stages", "plan_stages"},
     "rules": BASE | {"storage", "evaluation"},
     "expectations": DATA | {"storage", "stages"},
-    "session_roles": set(),
-    "terminal": set(),
-    "sessions_shown": {"terminal", "plans", "stages"},
-    "sessions_report": DATA
-    | {"storage", "stages", "plans", "session_roles", "sessions_shown", "book_schemas"},
+    "sessions": DATA | {"storage", "stages", "plans"},
     "resources": BASE | {"recordings", "storage"},
 }
 HEAVY = {
@@ -108,7 +86,7 @@ def test_the_domain_knows_nothing_of_dagster(name, path):
 # footers alone; blocks smaller than a row group of bytes whose hash was checked; the seam itself
 MAY_READ_PARQUET = {
     "kalshi_pipeline.assets.published",
-    "kalshi_pipeline.traded_size",
+    "kalshi_pipeline.books.traded_size",
     "kalshi_pipeline.storage.tables",
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from kalshi_pipeline.books import Books
+from kalshi_pipeline.books.build import Books
 from kalshi_pipeline.market.integrity import Reason, label
 from tests.oracle.book import NO, YES
 from tests.oracle.replay import Frame

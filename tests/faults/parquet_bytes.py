@@ -17,7 +17,7 @@ from random import Random
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kalshi_pipeline.book_schemas import BOOK_SCHEMA, MARKET_SCHEMA
+from kalshi_pipeline.books.schemas import BOOK_SCHEMA, MARKET_SCHEMA
 from kalshi_pipeline.errors import CorruptFile
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from kalshi_pipeline.books import Books
+from kalshi_pipeline.books.build import Books
 from kalshi_pipeline.config import StepConfig
 from kalshi_pipeline.feature_table import COLUMN
-from kalshi_pipeline.features import Tensors
+from kalshi_pipeline.features.build import Tensors
 from kalshi_pipeline.recordings.messages import MessageKind
 from tests.sessions import Replayed, replayed, tensors_of
 

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kalshi_pipeline.books.markets import Market as KnownMarket
+from kalshi_pipeline.books.markets import market_columns, valid_places
 from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.market.integrity import Reason, SegmentEnd
 from kalshi_pipeline.market.orderbook import replay
@@ -25,8 +27,6 @@ from kalshi_pipeline.market.replay_tables import (
     SegmentColumn,
     output_buffers,
 )
-from kalshi_pipeline.session_markets import Market as KnownMarket
-from kalshi_pipeline.session_markets import market_columns, valid_places
 from tests.oracle.book import NO, YES, DictBook
 
 K = 1_000  # centi: ten contracts

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kalshi_pipeline.books import build_books
+from kalshi_pipeline.books.build import build_books
 from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.errors import CannotExport, SourceUnavailable
 from kalshi_pipeline.market.replay_tables import RowKind

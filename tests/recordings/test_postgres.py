@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 import pytest
 
-from kalshi_pipeline.books import build_books
+from kalshi_pipeline.books.build import build_books
 from kalshi_pipeline.config import BookConfig, DatabaseConfig, RecoveryConfig
 from kalshi_pipeline.errors import SchemaMismatch, SessionNotFound
 from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA, MessageKind

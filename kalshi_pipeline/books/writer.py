@@ -17,12 +17,12 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kalshi_pipeline.book_replay import BLOCK_ROWS, Block, SessionReplay
-from kalshi_pipeline.book_schemas import BOOK_SCHEMA, LADDER_SCHEMA, SEGMENT_SCHEMA
+from kalshi_pipeline.books.markets import market_table
+from kalshi_pipeline.books.replay import BLOCK_ROWS, Block, SessionReplay
+from kalshi_pipeline.books.schemas import BOOK_SCHEMA, LADDER_SCHEMA, SEGMENT_SCHEMA
 from kalshi_pipeline.market.replay_tables import Output, output_buffers
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
 from kalshi_pipeline.recordings.market_frames import GROUP_RECORDS
-from kalshi_pipeline.session_markets import market_table
 
 Open = Callable[[str], IO[bytes] | RawIOBase]  # a new file of that name
 

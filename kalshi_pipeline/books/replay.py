@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kalshi_pipeline.book_tables import BookTables
+from kalshi_pipeline.books.markets import known_to_replay, markets_of, valid_places
+from kalshi_pipeline.books.quality import session_quality
+from kalshi_pipeline.books.tables import BookTables
 from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.market.orderbook import replay
 from kalshi_pipeline.market.replay_state import STATE_WIDTH
@@ -21,8 +23,6 @@ from kalshi_pipeline.recordings.folder import SessionInfo
 from kalshi_pipeline.recordings.market_frames import GROUP_RECORDS, MarketFrames, market_frames
 from kalshi_pipeline.recordings.order_kernel import RECORDS
 from kalshi_pipeline.recordings.replay_order import Batches, survey
-from kalshi_pipeline.session_markets import known_to_replay, markets_of, valid_places
-from kalshi_pipeline.session_quality import session_quality
 
 BLOCK_ROWS = 1 << 17  # of the book table, replayed and written at a time
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from kalshi_pipeline.book_schemas import BOOK_SCHEMA, LADDER_SCHEMA, SEGMENT_SCHEMA
+from kalshi_pipeline.books.schemas import BOOK_SCHEMA, LADDER_SCHEMA, SEGMENT_SCHEMA
 from kalshi_pipeline.market.integrity import Reason, SegmentEnd, label
 from kalshi_pipeline.market.replay_tables import (
     Frames,

@@ -1,4 +1,4 @@
-"""The facts of `sessions_report.py` as tables and small plots, for a terminal of 100 columns."""
+"""The facts of `report.py` as tables and small plots, for a terminal of 100 columns."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kalshi_pipeline.plans import Plan
+from kalshi_pipeline.sessions.terminal import bars, beside, columns_plot, figures, sparkline, table
 from kalshi_pipeline.stages import SESSION_STAGES
-from kalshi_pipeline.terminal import bars, beside, columns_plot, figures, sparkline, table
 
 LADDER_LEVELS = 8
 SEGMENTS_SHOWN = 12

@@ -18,17 +18,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from kalshi_pipeline.book_replay import BLOCK_ROWS, SessionReplay
-from kalshi_pipeline.book_schemas import BOOK_SCHEMA, LADDER_SCHEMA, SEGMENT_SCHEMA
-from kalshi_pipeline.book_writer import PACKED
+from kalshi_pipeline.books.markets import Market as Market
+from kalshi_pipeline.books.markets import market_table
+from kalshi_pipeline.books.markets import read_markets as read_markets
+from kalshi_pipeline.books.replay import BLOCK_ROWS, SessionReplay
+from kalshi_pipeline.books.schemas import BOOK_SCHEMA, LADDER_SCHEMA, SEGMENT_SCHEMA
+from kalshi_pipeline.books.writer import PACKED
 from kalshi_pipeline.config import BookConfig
 from kalshi_pipeline.market.replay_tables import RowKind, output_buffers
 from kalshi_pipeline.recordings.folder import SessionInfo
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
 from kalshi_pipeline.recordings.replay_order import in_memory
-from kalshi_pipeline.session_markets import Market as Market
-from kalshi_pipeline.session_markets import market_table
-from kalshi_pipeline.session_markets import read_markets as read_markets
 from kalshi_pipeline.storage.tables import read_table
 
 BOOKS_VERSION = "6"

@@ -2,7 +2,7 @@
 
 The formulas are those of `feature_table.py`; the twin that the tests hold against these kernels is
 `tests/oracle/features.py`. What is remembered from message to message is a small state, carried
-row by row; everything else of a step is computed for many steps at once (`feature_block.py`). Each
+row by row; everything else of a step is computed for many steps at once (`block.py`). Each
 number is made by the same operations however many rows come at a time, so that a live feed taking
 messages one by one gets the rows of the tensor bit for bit.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kalshi_pipeline.compiled import lane_kernel, lane_part
 from kalshi_pipeline.elementary import decay64
-from kalshi_pipeline.feature_block import (
+from kalshi_pipeline.features.block import (
     AT_ONCE,
     CHANGE_10,
     CHANGE_60,

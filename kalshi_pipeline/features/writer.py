@@ -17,19 +17,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kalshi_pipeline.book_schemas import BOOK_SCHEMA
+from kalshi_pipeline.books.markets import Market
+from kalshi_pipeline.books.schemas import BOOK_SCHEMA
 from kalshi_pipeline.config import StepConfig
-from kalshi_pipeline.feature_block import BookColumns
-from kalshi_pipeline.feature_kernel import Room, SegmentRows
 from kalshi_pipeline.feature_table import TENSOR_WIDTH
-from kalshi_pipeline.features import (
+from kalshi_pipeline.features.block import BookColumns
+from kalshi_pipeline.features.build import (
     book_columns,
     segment_rows,
     steps_of_segments,
     tensor_of_segments,
 )
+from kalshi_pipeline.features.kernel import Room, SegmentRows
 from kalshi_pipeline.recordings.replay_order import ahead
-from kalshi_pipeline.session_markets import Market
 
 # some columns of the book table, a row group at a time, from its beginning at every call
 Blocks = Callable[[Sequence[str]], Iterable[pa.Table]]

@@ -16,6 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from kalshi_pipeline.books.traded_size import (
+    NOTHING,
+    MarketCodes,
+    agreement,
+    batches,
+    scan,
+    traded_size,
+)
 from kalshi_pipeline.config import DepletionConfig
 from kalshi_pipeline.market.depletion import (
     BookBatch,
@@ -27,14 +35,6 @@ from kalshi_pipeline.market.depletion import (
 from kalshi_pipeline.recordings.folder import SessionInfo
 from kalshi_pipeline.recordings.messages import MessageKind
 from kalshi_pipeline.recordings.replay_order import Survey
-from kalshi_pipeline.traded_size import (
-    NOTHING,
-    MarketCodes,
-    agreement,
-    batches,
-    scan,
-    traded_size,
-)
 
 TRADED_VERSION = "2"
 TRADE_CHANNEL = "trade"

@@ -1,4 +1,4 @@
-"""What `kalshi sessions` and `kalshi warehouse` say: facts; `sessions_shown.py` shows them."""
+"""What `kalshi sessions` and `kalshi warehouse` say: facts; `shown.py` shows them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from rich.console import RenderableType
 
-from kalshi_pipeline import sessions_shown as shown
 from kalshi_pipeline import stages
-from kalshi_pipeline.book_schemas import LADDER_SCHEMA, SEGMENT_SCHEMA
-from kalshi_pipeline.books import ladder_at, read_rows
+from kalshi_pipeline.books.build import ladder_at, read_rows
+from kalshi_pipeline.books.schemas import LADDER_SCHEMA, SEGMENT_SCHEMA
+from kalshi_pipeline.books.traded import DEPLETION_SCHEMA
+from kalshi_pipeline.books.traded_size import batches
 from kalshi_pipeline.config import BP_PER_DOLLAR
 from kalshi_pipeline.errors import NotPublished, RecordingError, SessionNotFound
 from kalshi_pipeline.market.prices import NO, YES
@@ -25,12 +26,11 @@ from kalshi_pipeline.plans import Plan
 from kalshi_pipeline.recordings.folder import SessionInfo, is_completed
 from kalshi_pipeline.recordings.messages import MessageKind
 from kalshi_pipeline.recordings.sources import SessionSources
-from kalshi_pipeline.session_roles import Standing, suggest_roles
+from kalshi_pipeline.sessions import shown
+from kalshi_pipeline.sessions.roles import Standing, suggest_roles
 from kalshi_pipeline.storage.publish import Generation, Warehouse
 from kalshi_pipeline.storage.tables import read_row_groups, read_table
 from kalshi_pipeline.suitability import SCHEMA as SUITABLE_SCHEMA
-from kalshi_pipeline.traded import DEPLETION_SCHEMA
-from kalshi_pipeline.traded_size import batches
 
 TOP_MARKETS = 10
 ACTIVITY_BINS = 72

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kalshi_pipeline.book_schemas import MARKET_SCHEMA
+from kalshi_pipeline.books.schemas import MARKET_SCHEMA
 from kalshi_pipeline.errors import RecordingError
 from kalshi_pipeline.market.prices import TickGrid, declared_grid, grid_of_ranges, undeclared_grid
 from kalshi_pipeline.market.replay_tables import MarketColumn

@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kalshi_pipeline.book_schemas import INDEX_SCHEMA
-from kalshi_pipeline.books import Market
+from kalshi_pipeline.books.build import Market
+from kalshi_pipeline.books.schemas import INDEX_SCHEMA
 from kalshi_pipeline.config import BP_PER_DOLLAR, StepConfig
-from kalshi_pipeline.feature_block import BookColumns
-from kalshi_pipeline.feature_kernel import (
+from kalshi_pipeline.feature_table import TENSOR_WIDTH
+from kalshi_pipeline.features.block import BookColumns
+from kalshi_pipeline.features.kernel import (
     Room,
     SegmentRows,
     mark_steps,
@@ -30,7 +31,6 @@ from kalshi_pipeline.feature_kernel import (
     take_row,
     write_row,
 )
-from kalshi_pipeline.feature_table import TENSOR_WIDTH
 from kalshi_pipeline.storage.tables import read_table
 
 FEATURES_VERSION = "4"

@@ -1,0 +1,1 @@
+"""Messages to trusted books: replayed, written, measured, with what traded beside them."""

@@ -1,0 +1,1 @@
+"""What people are told of the sessions: lists, reports and roles, in the terminal."""
