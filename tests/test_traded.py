@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kalshi_pipeline import traded_size
+from kalshi_pipeline.books import traded_size
 from kalshi_pipeline.books.build import write_books
 from kalshi_pipeline.books.traded import TradedWriter, silent_markets
 from kalshi_pipeline.books.writer import in_folder
