@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kalshi_pipeline.compiled import kernel, part, prefetch
 from kalshi_pipeline.config import MICRO_PER_DOLLAR
 from kalshi_pipeline.feature_table import TENSOR_WIDTH
-from kalshi_pipeline.market.fees import Fees
+from kalshi_pipeline.market.fees import fees_of
 from kalshi_pipeline.trading.actions import (
     ACTIONS,
     BUY,
@@ -164,16 +164,6 @@ def _fetch(reel: Reel, account: Ints) -> None:
 
 
 @part
-def _fees(episode: np.void) -> Fees:
-    return Fees(
-        episode["taker_rate_bp"],
-        episode["maker_rate_bp"],
-        episode["multiplier_pct"],
-        episode["rule"],
-    )
-
-
-@part
 def _submit(reel: Reel, lanes: Lanes, rules: Rules, lane: int, action: int) -> None:
     # send the order an action stands for, if the mask allows it, and move to the next step
     account = lanes.account[lane]
@@ -213,8 +203,8 @@ def _advance(reel: Reel, lanes: Lanes, rules: Rules, index: int) -> None:
     grid_step_bp, model = int(episode["grid_step_bp"]), rules.fill_model
     limit_centi = limit_in_force(account, rules.limit_centi)
     lane = Lane(
-        account, orders, ladder, consumed, _fees(episode), grid_step_bp, limit_centi, model,
-        rules.alpha_pct, lanes.journal[index],
+        account, orders, ladder, consumed, fees_of(episode["fees"]), grid_step_bp, limit_centi,
+        model, rules.alpha_pct, lanes.journal[index],
     )  # fmt: skip
     last = reel.step_row[account[Account.STEP]]
     for at in range(account[Account.ROW] + 1, last + 1):
@@ -251,7 +241,7 @@ def _value(reel: Reel, lanes: Lanes, rules: Rules, lane: int) -> None:
     # mark the account on the step a lane stands at; what may be sent there
     account, orders = lanes.account[lane], lanes.orders[lane]
     episode, step = reel.episodes[account[Account.EPISODE]], account[Account.STEP]
-    row, grid, fees = reel.rows[reel.step_row[step]], episode["grid"], _fees(episode)
+    row, grid, fees = reel.rows[reel.step_row[step]], episode["grid"], fees_of(episode["fees"])
     bid, ask, now = int(row["bid_bp"]), int(row["ask_bp"]), int(row["time_ms"])
     value = 0
     if account[Account.POSITION] != 0 and account[Account.BOOK_EMPTY] == 0:
@@ -309,7 +299,7 @@ def finish(reel: Reel, lanes: Lanes, rules: Rules, lane: int) -> int:
             mark(account, equity, equity)
             lanes.terminated[lane] = True
         else:
-            step_bp, fees = int(episode["grid_step_bp"]), _fees(episode)
+            step_bp, fees = int(episode["grid_step_bp"]), fees_of(episode["fees"])
             value = liquidation_micro(
                 account, lanes.ladder[lane], lanes.consumed[lane], step_bp, fees
             )

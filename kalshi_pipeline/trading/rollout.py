@@ -19,7 +19,7 @@ from kalshi_pipeline.config import TradingConfig
 from kalshi_pipeline.trading.actions import ACTIONS, Action
 from kalshi_pipeline.trading.kernel import Lanes, Rules, begin, finish, move
 from kalshi_pipeline.trading.portfolio import Account
-from kalshi_pipeline.trading.simulator import Simulator
+from kalshi_pipeline.trading.simulator import Simulator, indices_of
 from kalshi_pipeline.trading.summary import EpisodeSummary
 from kalshi_pipeline.trading.tape import Reel, Universe
 
@@ -62,9 +62,7 @@ def play(
     Returns:
         K summaries.
     """
-    chosen = np.asarray(episodes, dtype=np.int64).reshape(-1)
-    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(universe):
-        raise IndexError(f"episodes must be 0 to {len(universe) - 1}, were {chosen}")
+    chosen = indices_of("episode", episodes, len(universe))
     steps = (universe.tape.end_step - universe.tape.first_step)[chosen] - 1
     begins = np.concatenate([[0], np.cumsum(steps)])
     free = script.action is None

@@ -108,8 +108,8 @@ class Simulator:
         Raises:
             IndexError: no such lane or episode.
         """
-        which = _indices("lane", lanes, self.lanes)
-        started = _indices("episode", episodes, len(self.universe))
+        which = indices_of("lane", lanes, self.lanes)
+        started = indices_of("episode", episodes, len(self.universe))
         if len(which) != len(started):
             raise IndexError(f"each lane needs one episode, were {len(which)}, {len(started)}")
         self._reset(self.reel, self.state, self.rules, which, started)
@@ -175,7 +175,12 @@ def _check(config: TradingConfig) -> None:
         raise ValueError(f"queue_alpha must be a whole percentage, was {config.queue_alpha}")
 
 
-def _indices(name: str, indices: Any, length: int) -> Ints:
+def indices_of(name: str, indices: Any, length: int) -> Ints:
+    """`[K]` lanes or episodes somebody asked for.
+
+    Raises:
+        IndexError: not a list of whole numbers from 0 to `length - 1`.
+    """
     found = np.asarray(indices)
     if found.size == 0:
         return np.zeros(0, np.int64)
@@ -200,8 +205,7 @@ def _with_fees(universe: Universe, *, enabled: bool) -> tuple[Tape, Reel]:
         return tape, reel
     free = np.tile(np.array(NO_FEES, np.int64), (len(tape.grid), 1))
     episodes = reel.episodes.copy()
-    for name, rate in zip(Fees._fields, NO_FEES, strict=True):
-        episodes[name] = rate
+    episodes["fees"] = NO_FEES
     return tape._replace(fee_schedule=free), reel._replace(episodes=episodes)
 
 

@@ -116,7 +116,7 @@ REEL_EPISODE = np.dtype(
         ("first_row", np.int64),
         ("first_step", np.int64),
         ("end_step", np.int64),
-        *((name, np.int64) for name in Fees._fields),
+        ("fees", np.int64, len(Fees._fields)),
         ("settlement_bp", np.int32),
         ("grid", np.int32),
         ("grid_step_bp", np.int32),
@@ -129,9 +129,9 @@ def reel_of(tape: Tape) -> Reel:
     """Pack a tape; its steps, features and ticks are shared, not copied."""
     rows = _packed(REEL_ROW, {name: getattr(tape, name) for name in _names(REEL_ROW)})
     levels = {name: getattr(tape, f"level_{name}") for name in _names(REEL_LEVEL)}
-    fees = dict(zip(Fees._fields, tape.fee_schedule.T, strict=True))
     spans = ("first_row", "first_step", "end_step", "settlement_bp", "grid")
-    episodes = fees | {name: getattr(tape, name) for name in spans}
+    episodes = {name: getattr(tape, name) for name in spans}
+    episodes["fees"] = tape.fee_schedule
     episodes["grid_step_bp"] = tape.grid_step_bp[tape.grid]
     return Reel(
         rows, tape.snapshot_first, _packed(REEL_LEVEL, levels), tape.step_row, tape.features,
