@@ -26,7 +26,7 @@ def test_every_make_target_the_readme_names_exists():
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("kalshi ")])
 def test_every_kalshi_command_of_the_readme_is_understood(command):
-    options = cli._parser().parse_args(shlex.split(command)[1:])
+    options = cli.parser().parse_args(shlex.split(command)[1:])
     assert callable(options.run)
 
 
