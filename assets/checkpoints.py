@@ -1,6 +1,7 @@
 """Sessions -> checkpoints: one asset a phase of each training plan."""
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -52,7 +53,11 @@ def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[Any]:
         generation = plan_stages.train_phase(
-            warehouse.open(), plan, phase, _reporter(context, LOG_EVERY_STEPS)
+            warehouse.open(),
+            plan,
+            phase,
+            _reporter(context, LOG_EVERY_STEPS),
+            now_ms=time.time_ns() // 1_000_000,
         )
         return published(generation, context, course_of_training=_course(generation))
 

@@ -24,7 +24,8 @@ KalshiPipelineError
 │   ├── TrainingDiverged      a number stopped being finite, or broke its bound
 │   ├── MissingParent         the phase to continue from is not there
 │   ├── CorruptCheckpoint     a checkpoint that cannot be trusted
-│   └── IncompatibleCheckpoint  made by another feature table or network
+│   ├── IncompatibleCheckpoint  made by another feature table or network
+│   └── RunInUse              another process writes this training run
 └── EvaluationError           an evaluation that cannot be carried out
 """
 
@@ -154,6 +155,10 @@ class CorruptCheckpoint(TrainingError):
 
 class IncompatibleCheckpoint(TrainingError):
     """A checkpoint made by another feature table or network."""
+
+
+class RunInUse(TrainingError):
+    """Another process writes this training run."""
 
 
 class EvaluationError(KalshiPipelineError):

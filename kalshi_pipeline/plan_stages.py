@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from kalshi_pipeline.books.build import read_markets, read_rows
 from kalshi_pipeline.books.schemas import LADDER_SCHEMA
-from kalshi_pipeline.errors import MissingParent, NotPublished
+from kalshi_pipeline.errors import CorruptCheckpoint, CorruptFile, MissingParent, NotPublished
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
 from kalshi_pipeline.features.build import read_tensors
 from kalshi_pipeline.plans import Phase, Plan
@@ -27,12 +27,13 @@ from kalshi_pipeline.trading.tape import Universe
 from kalshi_pipeline.trading.universe import ROW_COLUMNS, Exclusion, SessionData, build_universe
 
 if TYPE_CHECKING:
-    from kalshi_pipeline.learning.records import TrainingProgress
-    from kalshi_pipeline.storage.checkpoints import LineageEntry
+    from kalshi_pipeline.learning.records import TrainingProgress, TrainingResult
+    from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry
 
 EVALUATION = "evaluation"
 TRAINING_VERSION = f"2.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
 EVALUATION_VERSION = "3"  # raise when equal inputs give another report
+SAVE_EVERY = 10_000  # timesteps; plan section 4.5
 _SESSION_INPUTS = (BOOKS, TENSORS, SUITABLE)
 
 
@@ -46,12 +47,27 @@ def train_phase(
     plan: Plan,
     phase: Phase,
     progress: Callable[[TrainingProgress], None] | None = None,
+    *,
+    now_ms: int,
+    save_every: int = SAVE_EVERY,
 ) -> Generation:
     """Sessions and the parent's checkpoint -> this phase's checkpoint.
+
+    A phase whose process was killed goes on where its training run last saved.
+
+    Args:
+        warehouse: where everything is read and published.
+        plan: whose phase it is.
+        phase: what to train.
+        progress: called after each rollout.
+        now_ms: names the folder of a new training run, and nothing else; Unix milliseconds.
+        save_every: timesteps between two checkpoints of the run.
 
     Raises:
         NotPublished: a session of the phase has not been materialized; names it.
         MissingParent: the phase to continue from has no checkpoint.
+        CorruptCheckpoint: the parent's checkpoint, or all of the run's, are damaged.
+        RunInUse: another process trains this phase.
     """
     inputs = _session_inputs(warehouse, phase.sessions)
     parent = _parent(warehouse, plan, phase)
@@ -60,6 +76,7 @@ def train_phase(
     config = {
         "timesteps": phase.timesteps,
         "seed": plan.seed,
+        "save_every": save_every,
         "min_episode_steps": plan.min_episode_steps,
         "ppo": asdict(plan.ppo),
         "trading": asdict(plan.trading),
@@ -70,21 +87,37 @@ def train_phase(
         return found
 
     from kalshi_pipeline.learning import training
-    from kalshi_pipeline.storage import checkpoints, sb3
+    from kalshi_pipeline.learning.runs import RunKey, open_run
 
     universe, _ = build_universe(
         [load_session(warehouse, session) for session in phase.sessions], plan.min_episode_steps
     )
-    result = training.train_phase(
-        universe,
-        phase=phase.name,
-        timesteps=phase.timesteps,
-        config=plan.ppo,
-        trading=plan.trading,
-        seed=plan.seed,
-        parent=None if parent is None else checkpoints.load(parent.verified()),
-        progress=progress,
-    )
+    first = None if parent is None else _load_parent(name, parent)
+    key = RunKey(plan.name, phase.name, plan.seed, "ppo", phase.sessions, recipe.digest)
+    with open_run(warehouse.root, key, now_ms, warehouse.files) as run:
+        result = training.train_phase(
+            universe,
+            phase=phase.name,
+            timesteps=phase.timesteps,
+            config=plan.ppo,
+            trading=plan.trading,
+            seed=plan.seed,
+            parent=first,
+            progress=progress,
+            keep=run.save,
+            resume=run.resume_point(),
+            checkpoint_every=save_every,
+        )
+        generation = _publish(warehouse, name, recipe, result, universe)
+        run.finish(generation.content_hash)
+    return generation
+
+
+def _publish(
+    warehouse: Warehouse, name: str, recipe: Recipe, result: TrainingResult, universe: Universe
+) -> Generation:
+    from kalshi_pipeline.storage import checkpoints, sb3
+
     with warehouse.stage(name, None, recipe) as staging:
         checkpoints.save(result.final, staging.folder)
         exports = staging.folder / EXPORTS
@@ -212,6 +245,20 @@ def _parent(warehouse: Warehouse, plan: Plan, phase: Phase) -> Generation | None
             f"materialize {phase_name(plan, phase.parent)} first",
             rule="parent",
             value=phase.parent,
+        ) from error
+
+
+def _load_parent(name: str, parent: Generation) -> Checkpoint:
+    from kalshi_pipeline.storage import checkpoints
+
+    try:
+        return checkpoints.load(parent.verified())
+    except (CorruptFile, CorruptCheckpoint) as error:
+        raise CorruptCheckpoint(
+            f"the checkpoint that {name} continues from is damaged ({error}); materialize "
+            f"{'/'.join(parent.folder.parent.parts[-2:])} again, which makes it anew",
+            rule="parent",
+            value=str(parent.folder),
         ) from error
 
 

@@ -269,16 +269,18 @@ def test_a_session_is_loaded_whole_or_says_what_is_missing(warehouse, tmp_path):
 def test_a_phase_says_which_session_or_parent_is_missing(warehouse, tmp_path):
     plan = load_plan("quick")
     with pytest.raises(NotPublished, match="books of session 901"):
-        plan_stages.train_phase(Warehouse(tmp_path / "empty"), plan, plan.phase("phase_1"))
+        plan_stages.train_phase(
+            Warehouse(tmp_path / "empty"), plan, plan.phase("phase_1"), now_ms=0
+        )
     with pytest.raises(NotPublished, match="books of session 902"):
-        plan_stages.train_phase(warehouse, plan, plan.phase("phase_2"))
+        plan_stages.train_phase(warehouse, plan, plan.phase("phase_2"), now_ms=0)
 
 
 def test_a_phase_without_its_parent_refuses_to_start_afresh(warehouse, generated):
     plan = load_plan("quick")
     materialize(warehouse, generated / "902")
     with pytest.raises(MissingParent, match="materialize quick/phase_1 first") as caught:
-        plan_stages.train_phase(warehouse, plan, plan.phase("phase_2"))
+        plan_stages.train_phase(warehouse, plan, plan.phase("phase_2"), now_ms=0)
     assert caught.value.value == "phase_1"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -57,6 +57,34 @@ class TrainingProgress:
     target: int
     timesteps_total: int
     record: RolloutRecord
+
+
+@dataclass(frozen=True)
+class History:
+    """What a phase has shown up to one update boundary: JSON values and what they are made of.
+
+    Args:
+        records: as in `TrainingResult`.
+        validations: as in `TrainingResult`.
+    """
+
+    records: tuple[RolloutRecord, ...] = ()
+    validations: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A phase at an update boundary, from which it goes on as if it had never stopped.
+
+    Args:
+        checkpoint: one that can be resumed from.
+        history: what was shown up to there.
+        best: the checkpoint with the highest validation score so far, where anything validates.
+    """
+
+    checkpoint: Checkpoint
+    history: History = field(default_factory=History)
+    best: Checkpoint | None = None
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kalshi_pipeline.config import PPOConfig, TradingConfig
-from kalshi_pipeline.errors import IncompatibleCheckpoint, PlanError, TrainingDiverged
+from kalshi_pipeline.errors import (
+    CorruptCheckpoint,
+    IncompatibleCheckpoint,
+    PlanError,
+    TrainingDiverged,
+)
 from kalshi_pipeline.learning.curriculum import MarketSampler
 from kalshi_pipeline.learning.guards import check_weights, reward_bound
 from kalshi_pipeline.learning.policy import NetworkPolicy
 from kalshi_pipeline.learning.ppo import generator_states, make_ppo, set_generator_states
 from kalshi_pipeline.learning.records import (
-    RolloutRecord,
+    History,
+    Snapshot,
     TrainingProgress,
     TrainingResult,
     record_rollout,
@@ -42,8 +50,8 @@ def train_phase(
     progress: Callable[[TrainingProgress], None] | None = None,
     validate: Callable[[NetworkPolicy], float] | None = None,
     selected_on: Sequence[LineageEntry] = (),
-    keep: Callable[[Checkpoint], None] | None = None,
-    resume: Checkpoint | None = None,
+    keep: Callable[[Snapshot], None] | None = None,
+    resume: Snapshot | None = None,
     checkpoint_every: int = 10_000,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainingResult:
@@ -63,10 +71,10 @@ def train_phase(
         progress: called after each rollout.
         validate: scores a policy, higher is better.
         selected_on: what `validate` looks at: it becomes part of the lineage.
-        keep: receives checkpoints from which the phase can be resumed.
-        resume: such a checkpoint; records and scores from before it are not repeated.
+        keep: receives what the phase can be resumed from.
+        resume: the same, of a phase that was stopped: the result is that of one that was not.
         checkpoint_every: `validate` and `keep` are called at the end of each rollout into which a
-            multiple of this falls (plan section 4.5); `validate` at the end of the phase as well.
+            multiple of this falls (plan section 4.5), and at the end of the phase.
         clock: seconds, for the throughput figures alone.
 
     Raises:
@@ -83,13 +91,14 @@ def train_phase(
         universe, _first_state(universe, phase, config, trading, seed, parent, selected_on),
         parent, curriculum=curriculum,
     )  # fmt: skip
+    history = resume.history if resume else History()
     if resume:
-        run.resume(resume)
+        run.resume(resume.checkpoint)
     watch = Watch(run.env, reward_bound(trading, universe.tape))
     rollout = config.n_envs * config.n_steps
     count, already = -(-timesteps // rollout), run.timesteps // rollout
-    records: list[RolloutRecord] = []
-    selection = _Selection(validate)
+    records = list(history.records)
+    selection = _Selection(validate, history.validations, resume.best if resume else None)
     began = clock()
     for done, _ in enumerate(run.model.rollouts(count - already, watch), already + 1):
         check_weights(run.model.policy, run.model.num_timesteps)
@@ -102,10 +111,11 @@ def train_phase(
             total = run.model.num_timesteps
             progress(TrainingProgress(phase, run.timesteps, count * rollout, total, record))
         due = run.timesteps // checkpoint_every > (run.timesteps - rollout) // checkpoint_every
-        if keep and due:
-            keep(run.checkpoint(resumable=True))
         if validate and (due or last):
             selection.judge(run.checkpoint())
+        if keep and (due or last):
+            shown = History(tuple(records), tuple(selection.scores))
+            keep(Snapshot(run.checkpoint(resumable=True), shown, selection.best))
         began = clock()
     final = run.checkpoint()
     return TrainingResult(
@@ -188,6 +198,7 @@ class _Run:
         restore(self.model, checkpoint)
         self.sampler.restore(state.curriculum)
         lanes = self.env.simulator.state
+        _check_lanes(checkpoint, lanes._asdict())
         for name, array in lanes._asdict().items():
             array[...] = checkpoint.environment[name]
         starts = checkpoint.environment["episode_starts"]
@@ -195,12 +206,30 @@ class _Run:
         set_generator_states(state.generators)
 
 
+def _check_lanes(checkpoint: Checkpoint, lanes: Mapping[str, NDArray[Any]]) -> None:
+    expected = {name: (array.dtype, array.shape) for name, array in lanes.items()}
+    expected["episode_starts"] = (np.dtype(np.bool_), (checkpoint.state.config.n_envs,))
+    found = {name: (array.dtype, array.shape) for name, array in checkpoint.environment.items()}
+    if odd := sorted(dict(expected.items() ^ found.items())):
+        raise CorruptCheckpoint(
+            f"the state of the lanes is not that of this phase: {odd[0]} should be "
+            f"{expected.get(odd[0])}",
+            rule="lanes",
+            value=found.get(odd[0]),
+        )
+
+
 class _Selection:
     """Scores checkpoints as they come and keeps the best; the earliest of equals."""
 
-    def __init__(self, validate: Callable[[NetworkPolicy], float] | None) -> None:
-        self.scores: list[tuple[int, float]] = []
-        self.best: Checkpoint | None = None
+    def __init__(
+        self,
+        validate: Callable[[NetworkPolicy], float] | None,
+        scores: Sequence[tuple[int, float]] = (),
+        best: Checkpoint | None = None,
+    ) -> None:
+        self.scores = list(scores)
+        self.best = best
         self._validate = validate
 
     def judge(self, checkpoint: Checkpoint) -> None:

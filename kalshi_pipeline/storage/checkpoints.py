@@ -33,6 +33,7 @@ ACTION_COUNT = 7  # design section 8; a test holds it equal to the actions of th
 MAX_FILE_BYTES = 64 << 20  # reliability section 7; the plan's networks need 2 MiB
 POLICY, OPTIMIZER, TRAINER = "policy.safetensors", "optimizer.safetensors", "trainer.json"
 ENVIRONMENT = "environment.safetensors"
+REQUIRED, OPTIONAL = (POLICY, OPTIMIZER, TRAINER), (ENVIRONMENT,)
 DTYPES = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "BOOL": np.bool_}
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -148,8 +149,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     Raises:
         CorruptCheckpoint: a tensor is missing, of the wrong shape or not finite.
     """
-    _check_tensors(checkpoint)
-    for name, content in _encode(checkpoint).items():
+    for name, content in encode(checkpoint).items():
         (folder / name).write_bytes(content)
 
 
@@ -161,13 +161,40 @@ def load(folder: Path) -> Checkpoint:
             shape or not finite.
         IncompatibleCheckpoint: made for another feature table or folder layout.
     """
-    state = _decode_state(folder)
-    running = (folder / ENVIRONMENT).exists()
+    optional = [name for name in OPTIONAL if (folder / name).exists()]
+    return decode({name: _read(folder, name) for name in (*REQUIRED, *optional)}, str(folder))
+
+
+def encode(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """Its files, name -> bytes.
+
+    Raises:
+        CorruptCheckpoint: a tensor is missing, of the wrong shape or not finite.
+    """
+    _check_tensors(checkpoint)
+    return _encode(checkpoint)
+
+
+def decode(contents: Mapping[str, bytes], where: str) -> Checkpoint:
+    """The checkpoint of these files, all of it or nothing; nothing in it is executed.
+
+    Args:
+        contents: file name -> bytes; names that are no part of a checkpoint are ignored.
+        where: where they came from, for messages.
+
+    Raises:
+        CorruptCheckpoint: a file is missing or damaged, or a tensor is of the wrong shape or not
+            finite.
+        IncompatibleCheckpoint: made for another feature table or folder layout.
+    """
+    for name in REQUIRED:
+        if name not in contents:
+            raise CorruptCheckpoint(f"{name} is missing", value=where)
     checkpoint = Checkpoint(
-        state,
-        _read_tensors(folder, POLICY),
-        _read_tensors(folder, OPTIMIZER),
-        _read_tensors(folder, ENVIRONMENT) if running else {},
+        _decode_state(contents[TRAINER], where),
+        _decode_tensors(contents, POLICY, where),
+        _decode_tensors(contents, OPTIMIZER, where),
+        _decode_tensors(contents, ENVIRONMENT, where) if ENVIRONMENT in contents else {},
     )
     _check_tensors(checkpoint)
     return checkpoint
@@ -207,18 +234,18 @@ def _read(folder: Path, name: str) -> bytes:
         raise CorruptCheckpoint(f"{name} cannot be read", value=str(path)) from error
 
 
-def _decode_state(folder: Path) -> TrainerState:
+def _decode_state(content: bytes, where: str) -> TrainerState:
     import msgspec
 
     try:
-        document = json.loads(_read(folder, TRAINER))
+        document = json.loads(content)
         _check_versions(document)
         return msgspec.convert(document, TrainerState)
     except (
         ValueError,
         RecursionError,
     ) as error:  # bad JSON, bad UTF-8 and bad types are ValueErrors
-        raise CorruptCheckpoint(f"{TRAINER} is damaged: {error}", value=str(folder)) from error
+        raise CorruptCheckpoint(f"{TRAINER} is damaged: {error}", value=where) from error
 
 
 def _check_versions(document: Any) -> None:
@@ -236,13 +263,15 @@ def _check_versions(document: Any) -> None:
             )
 
 
-def _read_tensors(folder: Path, name: str) -> dict[str, NDArray[Any]]:
+def _decode_tensors(
+    contents: Mapping[str, bytes], name: str, where: str
+) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError, deserialize
 
     try:
-        entries = deserialize(_read(folder, name))
+        entries = deserialize(contents[name])
     except SafetensorError as error:
-        raise CorruptCheckpoint(f"{name} is damaged: {error}", value=str(folder)) from error
+        raise CorruptCheckpoint(f"{name} is damaged: {error}", value=where) from error
     tensors: dict[str, NDArray[Any]] = {}
     for tensor, entry in entries:
         if (dtype := DTYPES.get(entry["dtype"])) is None:

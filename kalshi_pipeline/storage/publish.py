@@ -162,7 +162,7 @@ class Warehouse:
 
     def __init__(self, root: Path, files: Files | None = None) -> None:
         self.root = root.resolve()
-        self._files = files or Files()
+        self.files = files or Files()
 
     @contextmanager
     def stage(self, asset: str, partition: str | None, recipe: Recipe) -> Iterator[Staging]:
@@ -281,22 +281,22 @@ class Warehouse:
             "summary": summary,
         }
         for path in inside:
-            self._files.sync(path)
-        self._files.write(staging.folder / MANIFEST, canonical_json(manifest).encode())
-        self._files.sync(staging.folder)
+            self.files.sync(path)
+        self.files.write(staging.folder / MANIFEST, canonical_json(manifest).encode())
+        self.files.sync(staging.folder)
         target = home / f"gen={content_hash}"
         self._move(staging.folder, target)
         staging.remember(target)
-        self._files.sync(home)
+        self.files.sync(home)
         self._point(home, staging, {"generation": content_hash, "recipe": recipe.digest})
         return Generation(target, content_hash, summary, recipe.digest)
 
     def _move(self, folder: Path, target: Path) -> None:
         if target.exists() and not _intact(target):
             with suppress(FileNotFoundError):  # another run repairs it too
-                self._files.rename(target, _beside(folder))
+                self.files.rename(target, _beside(folder))
         try:
-            self._files.rename(folder, target)
+            self.files.rename(folder, target)
         except OSError:
             if not _intact(target):
                 raise
@@ -305,11 +305,11 @@ class Warehouse:
     def _point(self, home: Path, staging: Staging, pointer: Mapping[str, str]) -> None:
         temporary = _beside(staging.folder)
         try:
-            self._files.write(temporary, canonical_json(pointer).encode())
-            self._files.replace(temporary, home / CURRENT)
+            self.files.write(temporary, canonical_json(pointer).encode())
+            self.files.replace(temporary, home / CURRENT)
         finally:
             temporary.unlink(missing_ok=True)
-        self._files.sync(home)
+        self.files.sync(home)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

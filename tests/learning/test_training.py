@@ -18,7 +18,7 @@ from kalshi_pipeline.errors import (
     TrainingDiverged,
 )
 from kalshi_pipeline.learning import training
-from kalshi_pipeline.learning.records import TrainingProgress, TrainingResult
+from kalshi_pipeline.learning.records import Snapshot, TrainingProgress, TrainingResult
 from kalshi_pipeline.learning.training import lineage_of, train_phase
 from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry, load, save
 from kalshi_pipeline.trading.tape import Universe
@@ -116,23 +116,25 @@ def test_lineage_spans_all_segments_of_a_market() -> None:
 def test_a_resumed_phase_equals_the_uninterrupted_one_bit_for_bit(
     tmp_path: Path, curriculum: bool
 ) -> None:
-    kept: list[Checkpoint] = []
+    kept: list[Snapshot] = []
     arguments: dict[str, Any] = {"timesteps": 5 * ROLLOUT, "curriculum": curriculum}
     whole = train(**arguments, keep=kept.append, checkpoint_every=ROLLOUT)
-    assert [checkpoint.state.timesteps for checkpoint in kept] == [ROLLOUT * n for n in range(1, 6)]
+    assert [point.checkpoint.state.timesteps for point in kept] == [
+        ROLLOUT * n for n in range(1, 6)
+    ]
     for place in (0, 3):
         folder = tmp_path / str(place)
         folder.mkdir()
-        save(kept[place], folder)
-        resumed = train(**arguments, resume=load(folder))
+        save(kept[place].checkpoint, folder)
+        resumed = train(**arguments, resume=replace(kept[place], checkpoint=load(folder)))
         assert resumed.final.content_hash == whole.final.content_hash
         assert resumed.market_draws == whole.market_draws
-        assert resumed.records[-1].diagnostics == whole.records[-1].diagnostics
+        assert resumed.records == whole.records
         assert resumed.timesteps == whole.timesteps
 
 
 def test_resuming_a_child_phase_needs_the_same_parent(phase_1: TrainingResult) -> None:
-    kept: list[Checkpoint] = []
+    kept: list[Snapshot] = []
     arguments: dict[str, Any] = {"phase": "phase_2", "timesteps": 2 * ROLLOUT}
     whole = train(**arguments, parent=phase_1.final, keep=kept.append, checkpoint_every=ROLLOUT)
     resumed = train(**arguments, parent=phase_1.final, resume=kept[0])
@@ -145,7 +147,7 @@ def test_resuming_a_child_phase_needs_the_same_parent(phase_1: TrainingResult) -
     "change", [{"seed": 1}, {"phase": "other"}, {"config": replace(CONFIG, gamma=0.9)}]
 )
 def test_a_checkpoint_of_another_phase_is_not_resumed(change: dict[str, Any]) -> None:
-    kept: list[Checkpoint] = []
+    kept: list[Snapshot] = []
     train(keep=kept.append, checkpoint_every=ROLLOUT)
     with pytest.raises(IncompatibleCheckpoint):
         train(**change, resume=kept[0])
@@ -153,7 +155,7 @@ def test_a_checkpoint_of_another_phase_is_not_resumed(change: dict[str, Any]) ->
 
 def test_a_final_checkpoint_is_no_point_to_resume_from(phase_1: TrainingResult) -> None:
     with pytest.raises(IncompatibleCheckpoint):
-        train(resume=phase_1.final)
+        train(resume=Snapshot(phase_1.final))
 
 
 def test_records_say_what_happened(phase_1: TrainingResult) -> None:
