@@ -93,9 +93,10 @@ def _reporter(context: dg.AssetExecutionContext, every: int) -> Any:
         told = progress.timesteps
         record, shown = progress.record, progress.record.diagnostics
         pnl = "none ended" if shown.pnl_mean is None else f"{shown.pnl_mean:+.2f} $ an episode"
+        entropy = "none" if record.entropy is None else f"{record.entropy:.2f}"
         context.log.info(
             f"{progress.timesteps:>9,} of {progress.target:,} steps  "
-            f"{record.steps_per_second:,.0f} steps/s  entropy {record.entropy:.2f}  "
+            f"{record.steps_per_second:,.0f} steps/s  entropy {entropy}  "
             f"hold {shown.hold_share:.0%}  {pnl}"
         )
 

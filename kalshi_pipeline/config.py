@@ -6,7 +6,7 @@ Nothing here reads the environment; `resources/` and the command line do.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 CENTI_PER_CONTRACT = 100
 BP_PER_DOLLAR = 10_000
@@ -109,21 +109,41 @@ class TradingConfig:
 
 
 @dataclass(frozen=True)
-class PPOConfig:
-    """Hyper-parameters of PPO. Source: training plan, sections 3.2 and 3.3."""
+class LearnerConfig:
+    """What every learning algorithm is asked. Source: training plan, sections 3.2 and 3.3."""
+
+    algorithm: ClassVar[str] = ""  # how plans, checkpoints and the command line call it
 
     learning_rate: float = 1e-4
     n_envs: int = 64  # with n_steps: 4,096 transitions a rollout, as the plan's n_steps
     n_steps: int = 64
+    gamma: float = 0.99
+    hidden: tuple[int, ...] = (256, 256, 128)
+    mask_actions: bool = False  # an action that is not valid at a step is never taken there
+
+    @property
+    def rollout_steps(self) -> int:
+        """Environment steps between two updates."""
+        return self.n_envs * self.n_steps
+
+
+@dataclass(frozen=True)
+class PPOConfig(LearnerConfig):
+    """Hyper-parameters of PPO. Source: training plan, sections 3.2 and 3.3."""
+
+    algorithm: ClassVar[str] = "ppo"
+
     batch_size: int = 256
     n_epochs: int = 10
-    gamma: float = 0.99
     gae_lambda: float = 0.95
     clip_range: float = 0.2
     ent_coef: float = 0.05
     vf_coef: float = 0.5
     max_grad_norm: float = 0.5
-    hidden: tuple[int, ...] = (256, 256, 128)
+
+
+# what each algorithm is told, by its name
+CONFIGS: dict[str, type[LearnerConfig]] = {kind.algorithm: kind for kind in (PPOConfig,)}
 
 
 @dataclass(frozen=True)

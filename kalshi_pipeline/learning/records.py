@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import asdict, dataclass, field
 
 from kalshi_pipeline.learning.diagnostics import RolloutDiagnostics, diagnose
-from kalshi_pipeline.learning.ppo import GuardedPPO
+from kalshi_pipeline.learning.learner import Learner, UpdateFigures
 from kalshi_pipeline.learning.watch import Watch
 from kalshi_pipeline.storage.checkpoints import Checkpoint
 
 
-@dataclass(frozen=True)
-class RolloutRecord:
-    """What one rollout and the update from it showed.
+@dataclass(frozen=True, kw_only=True)
+class RolloutRecord(UpdateFigures):
+    """What one rollout and the update from it showed, the figures of the update included.
 
     Args:
         timesteps: environment steps of the phase so far.
         diagnostics: actions, rewards and ended episodes of the rollout.
-        entropy: mean policy entropy during the update, nats.
-        approx_kl: mean approximate KL divergence in the last epoch, nats.
-        clip_fraction: share of samples whose ratio was clipped.
-        explained_variance: of the returns by the values; None where the returns do not vary.
-        value_loss: mean squared error of the values, dollars squared.
-        policy_loss: mean clipped surrogate loss.
         steps_per_second: throughput by the caller's clock: rollout, checks and update. The one
             figure that differs from run to run.
     """
 
     timesteps: int
     diagnostics: RolloutDiagnostics
-    entropy: float
-    approx_kl: float
-    clip_fraction: float
-    explained_variance: float | None
-    value_loss: float
-    policy_loss: float
     steps_per_second: float
 
 
@@ -108,28 +94,19 @@ class TrainingResult:
     market_draws: dict[tuple[int, str], int]
 
 
-def record_rollout(
-    model: GuardedPPO, watch: Watch, timesteps: int, seconds: float
-) -> RolloutRecord:
-    """Read the rollout a model has just learned from.
+def record_rollout(learner: Learner, watch: Watch, timesteps: int, seconds: float) -> RolloutRecord:
+    """Read the rollout a learner has just learned from.
 
     Args:
-        model: after its update.
+        learner: after its update.
         watch: the callback of the rollout.
         timesteps: environment steps of the phase so far.
         seconds: what rollout and update took.
     """
-    logged = {name: float(value) for name, value in model.logger.name_to_value.items()}
-    explained = logged["train/explained_variance"]
-    diagnostics = diagnose(model.rollout_buffer.actions, watch.rewards, watch.ended)
+    diagnostics = diagnose(learner.actions, watch.rewards, watch.ended)
     return RolloutRecord(
         timesteps=timesteps,
         diagnostics=diagnostics,
-        entropy=-logged["train/entropy_loss"],
-        approx_kl=logged["train/approx_kl"],
-        clip_fraction=logged["train/clip_fraction"],
-        explained_variance=explained if np.isfinite(explained) else None,
-        value_loss=logged["train/value_loss"],
-        policy_loss=logged["train/policy_gradient_loss"],
         steps_per_second=diagnostics.steps / seconds if seconds > 0 else 0.0,
+        **asdict(learner.figures),
     )

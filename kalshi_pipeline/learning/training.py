@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.config import PPOConfig, TradingConfig
+from kalshi_pipeline.config import LearnerConfig, TradingConfig
 from kalshi_pipeline.errors import (
     CorruptCheckpoint,
     IncompatibleCheckpoint,
@@ -19,8 +19,9 @@ from kalshi_pipeline.errors import (
 )
 from kalshi_pipeline.learning.curriculum import MarketSampler
 from kalshi_pipeline.learning.guards import check_weights, reward_bound
+from kalshi_pipeline.learning.learner import make_learner
 from kalshi_pipeline.learning.policy import NetworkPolicy
-from kalshi_pipeline.learning.ppo import generator_states, make_ppo, set_generator_states
+from kalshi_pipeline.learning.ppo import generator_states, set_generator_states
 from kalshi_pipeline.learning.records import (
     History,
     Snapshot,
@@ -30,7 +31,6 @@ from kalshi_pipeline.learning.records import (
 )
 from kalshi_pipeline.learning.watch import Watch
 from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry, TrainerState
-from kalshi_pipeline.storage.sb3 import restore, tensors_of
 from kalshi_pipeline.trading.tape import Universe
 from kalshi_pipeline.trading.vector import KalshiVecEnv
 
@@ -42,7 +42,7 @@ def train_phase(
     *,
     phase: str,
     timesteps: int,
-    config: PPOConfig,
+    config: LearnerConfig,
     trading: TradingConfig,
     seed: int,
     parent: Checkpoint | None = None,
@@ -63,7 +63,7 @@ def train_phase(
         universe: the episodes to learn from.
         phase: name of the phase.
         timesteps: further environment steps; rounded up to whole rollouts.
-        config: hyper-parameters; their network must be the parent's.
+        config: hyper-parameters, which name the algorithm; their network must be the parent's.
         trading: rules of the episodes.
         seed: a non-negative integer; everything random follows from it and the parent's step count.
         parent: checkpoint to continue from; None starts from fresh weights.
@@ -94,21 +94,21 @@ def train_phase(
     history = resume.history if resume else History()
     if resume:
         run.resume(resume.checkpoint)
-    watch = Watch(run.env, reward_bound(trading, universe.tape))
-    rollout = config.n_envs * config.n_steps
+    watch = Watch(run.env, reward_bound(trading, universe.tape), config.n_steps)
+    rollout = config.rollout_steps
     count, already = -(-timesteps // rollout), run.timesteps // rollout
     records = list(history.records)
     selection = _Selection(validate, history.validations, resume.best if resume else None)
     began = clock()
-    for done, _ in enumerate(run.model.rollouts(count - already, watch), already + 1):
-        check_weights(run.model.policy, run.model.num_timesteps)
+    for done, _ in enumerate(run.learner.updates(count - already, watch), already + 1):
+        check_weights(run.learner.network, run.learner.timesteps)
         run.sampler.progress = done / count
-        record = record_rollout(run.model, watch, run.timesteps, clock() - began)
+        record = record_rollout(run.learner, watch, run.timesteps, clock() - began)
         last = done == count
         if last or done % -(-count // MAX_RECORDS) == 0:
             records.append(record)
         if progress:
-            total = run.model.num_timesteps
+            total = run.learner.timesteps
             progress(TrainingProgress(phase, run.timesteps, count * rollout, total, record))
         due = run.timesteps // checkpoint_every > (run.timesteps - rollout) // checkpoint_every
         if validate and (due or last):
@@ -157,37 +157,39 @@ class _Run:
             universe, np.random.default_rng(streams[1]), curriculum=curriculum
         )
         self.env = KalshiVecEnv(universe, config.n_envs, first.trading, self.sampler, learning_seed)
-        self.model = make_ppo(self.env, config, learning_seed)
+        self.learner = make_learner(self.env, config, learning_seed)
         if parent:
-            restore(self.model, parent)
+            self.learner.start_from(parent)
         self._first = first
 
     @property
     def timesteps(self) -> int:
         """Environment steps of the phase so far."""
-        return self.model.num_timesteps - self._first.timesteps_total
+        return self.learner.timesteps - self._first.timesteps_total
 
     def checkpoint(self, *, resumable: bool = False) -> Checkpoint:
         """The present weights and state; with that of the lanes where it is to be resumed."""
         state = replace(
             self._first,
             timesteps=self.timesteps,
-            timesteps_total=self.model.num_timesteps,
+            timesteps_total=self.learner.timesteps,
             generators=generator_states(),
             curriculum=self.sampler.state(),
+            knobs=self.learner.knobs,
         )
         lanes = self.env.simulator.state._asdict() if resumable else {}
         environment = {name: array.copy() for name, array in lanes.items()}
-        if resumable:
-            environment["episode_starts"] = self.model.episode_starts.copy()
-        return Checkpoint(state, *tensors_of(self.model), environment)
+        running = self.learner.running() if resumable else {}
+        return Checkpoint(
+            state, *self.learner.tensors(), {**environment, **running}, self.learner.extra()
+        )
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue exactly where `checkpoint` was taken; call it last before the first rollout."""
         state = checkpoint.state
         first = replace(
             state, timesteps=0, timesteps_total=state.timesteps_total - state.timesteps,
-            generators={}, curriculum={},
+            generators={}, curriculum={}, knobs={},
         )  # fmt: skip
         if not checkpoint.environment or first != self._first:
             raise IncompatibleCheckpoint(
@@ -195,21 +197,27 @@ class _Run:
                 rule="resume",
                 value=state.phase,
             )
-        restore(self.model, checkpoint)
         self.sampler.restore(state.curriculum)
         lanes = self.env.simulator.state
-        _check_lanes(checkpoint, lanes._asdict())
+        _check_lanes(checkpoint, lanes._asdict(), self.learner.running())
         for name, array in lanes._asdict().items():
             array[...] = checkpoint.environment[name]
-        starts = checkpoint.environment["episode_starts"]
-        self.model.continue_from(lanes.observation.copy(), starts.copy())
+        self.learner.resume(checkpoint, lanes.observation.copy())
+        for name, value in state.knobs.items():
+            self.learner.adjust(name, value)
         set_generator_states(state.generators)
 
 
-def _check_lanes(checkpoint: Checkpoint, lanes: Mapping[str, NDArray[Any]]) -> None:
-    expected = {name: (array.dtype, array.shape) for name, array in lanes.items()}
-    expected["episode_starts"] = (np.dtype(np.bool_), (checkpoint.state.config.n_envs,))
-    found = {name: (array.dtype, array.shape) for name, array in checkpoint.environment.items()}
+def _check_lanes(
+    checkpoint: Checkpoint, lanes: Mapping[str, NDArray[Any]], learner: Mapping[str, NDArray[Any]]
+) -> None:
+    expected: dict[str, object] = {name: (a.dtype, a.shape) for name, a in lanes.items()}
+    found: dict[str, object] = {
+        name: (array.dtype, array.shape) for name, array in checkpoint.environment.items()
+    }
+    for name in learner:  # which looks at them itself
+        expected[name] = True
+        found[name] = name in found
     if odd := sorted(dict(expected.items() ^ found.items())):
         raise CorruptCheckpoint(
             f"the state of the lanes is not that of this phase: {odd[0]} should be "
@@ -250,7 +258,7 @@ class _Selection:
 def _first_state(
     universe: Universe,
     phase: str,
-    config: PPOConfig,
+    config: LearnerConfig,
     trading: TradingConfig,
     seed: int,
     parent: Checkpoint | None,
@@ -272,6 +280,7 @@ def _first_state(
         timesteps_total=parent.state.timesteps_total if parent else 0,
         config=config,
         trading=trading,
+        algorithm=config.algorithm,
         lineage=tuple(sorted(trained)),
         selected_on=tuple(sorted(selected)),
         parent=parent.content_hash if parent else None,

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.ppo import PPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from kalshi_pipeline.learning.guards import check_observations, check_rewards, check_rollout
 from kalshi_pipeline.trading.portfolio import Account
@@ -21,6 +21,7 @@ class Watch(BaseCallback):
     Args:
         env: the environment of the phase.
         reward_bound: largest honest |reward| of one step, dollars.
+        n_steps: steps of each lane in a rollout.
 
     Attributes:
         rewards: `[n_steps, lanes]` dollars of the rollout, as the environment gave them (those of
@@ -28,22 +29,21 @@ class Watch(BaseCallback):
         ended: summaries of the episodes that ended in the rollout.
     """
 
-    def __init__(self, env: KalshiVecEnv, reward_bound: float) -> None:
+    def __init__(self, env: KalshiVecEnv, reward_bound: float, n_steps: int) -> None:
         super().__init__()
         self.rewards = np.empty((0, 0))
         self.ended: list[EpisodeSummary] = []
         self._env = env
-        self._bound = reward_bound
+        self._bound, self._n_steps = reward_bound, n_steps
         self._markets = np.array([episode.market for episode in env.simulator.universe.episodes])
         self._played: list[NDArray[np.str_]] = []  # market of each transition, by step
         self._playing = np.empty(0, np.str_)
 
     def _on_rollout_start(self) -> None:
-        model = cast(PPO, self.model)
-        self.rewards = np.zeros((model.n_steps, self._env.num_envs))
+        self.rewards = np.zeros((self._n_steps, self._env.num_envs))
         self.ended, self._played = [], []
         self._playing = self._markets_now()
-        check_observations(cast(Any, model._last_obs), self._playing, self.num_timesteps)
+        check_observations(cast(Any, self.model._last_obs), self._playing, self.num_timesteps)
 
     def _on_step(self) -> bool:
         rewards, dones, infos = (self.locals[name] for name in ("rewards", "dones", "infos"))
@@ -57,9 +57,9 @@ class Watch(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
-        model = cast(PPO, self.model)
-        before = self.num_timesteps - self.rewards.size
-        check_rollout(model.rollout_buffer, np.array(self._played), before)
+        if isinstance(self.model, OnPolicyAlgorithm):  # what others learn from is not this rollout
+            before = self.num_timesteps - self.rewards.size
+            check_rollout(self.model.rollout_buffer, np.array(self._played), before)
 
     def _markets_now(self) -> NDArray[np.str_]:
         return self._markets[self._env.simulator.state.account[:, Account.EPISODE]]

@@ -3,7 +3,9 @@
     policy.safetensors     weights, under the parameter names of Stable-Baselines3
     optimizer.safetensors  Adam: `exp_avg.<parameter>`, `exp_avg_sq.<parameter>`, `step.<parameter>`
     trainer.json           counters, configuration, lineage, generator states; no wall-clock time
-    environment.safetensors  only in the middle of a phase: what the lanes were doing, to resume
+    learner.safetensors    only of an algorithm that has more tensors: its Q networks and the like
+    environment.safetensors  only in the middle of a phase: what lanes and learner were doing, to
+                             resume
 
 Equal checkpoints give equal bytes. `storage/sb3.py` carries them to and from Stable-Baselines3.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.config import PPOConfig, TradingConfig
+from kalshi_pipeline.config import CONFIGS, LearnerConfig, TradingConfig
 from kalshi_pipeline.errors import CorruptCheckpoint, IncompatibleCheckpoint
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION, OBSERVATION_WIDTH
 
@@ -32,8 +34,8 @@ FORMAT_VERSION = 1
 ACTION_COUNT = 7  # design section 8; a test holds it equal to the actions of the simulator
 MAX_FILE_BYTES = 64 << 20  # reliability section 7; the plan's networks need 2 MiB
 POLICY, OPTIMIZER, TRAINER = "policy.safetensors", "optimizer.safetensors", "trainer.json"
-ENVIRONMENT = "environment.safetensors"
-REQUIRED, OPTIONAL = (POLICY, OPTIMIZER, TRAINER), (ENVIRONMENT,)
+LEARNER, ENVIRONMENT = "learner.safetensors", "environment.safetensors"
+REQUIRED, OPTIONAL = (POLICY, OPTIMIZER, TRAINER), (ENVIRONMENT, LEARNER)
 DTYPES = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "BOOL": np.bool_}
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -75,6 +77,7 @@ class TrainerState:
         feature_table_version: meaning of the observation's columns.
         generators: state of each random generator, by name, as JSON values.
         curriculum: state of the market sampler, as JSON values.
+        knobs: settings of the algorithm as they stand, which alerts may have moved.
         format_version: layout of this folder.
     """
 
@@ -82,13 +85,14 @@ class TrainerState:
     seed: int
     timesteps: int
     timesteps_total: int
-    config: PPOConfig
+    config: LearnerConfig
     trading: TradingConfig
     lineage: tuple[LineageEntry, ...]
     selected_on: tuple[LineageEntry, ...]
     parent: str | None
     generators: dict[str, Any] = field(default_factory=dict)
     curriculum: dict[str, Any] = field(default_factory=dict)
+    knobs: dict[str, float] = field(default_factory=dict)
     algorithm: str = "ppo"
     feature_table_version: str = FEATURE_TABLE_VERSION
     format_version: int = FORMAT_VERSION
@@ -102,13 +106,16 @@ class Checkpoint:
         state: everything but the tensors.
         policy: parameter name -> weights, float32, of `tensor_shapes`.
         optimizer: Adam moments, float32, of `optimizer_shapes`.
-        environment: state of the vector environment, where the phase is to be resumed from here.
+        environment: state of the vector environment and of the learner between two updates, where
+            the phase is to be resumed from here.
+        extra: what else the algorithm carries on from phase to phase, float32.
     """
 
     state: TrainerState
     policy: Tensors
     optimizer: Tensors
     environment: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    extra: Tensors = field(default_factory=dict)
 
     @cached_property
     def content_hash(self) -> str:
@@ -194,7 +201,7 @@ def decode(contents: Mapping[str, bytes], where: str) -> Checkpoint:
         _decode_state(contents[TRAINER], where),
         _decode_tensors(contents, POLICY, where),
         _decode_tensors(contents, OPTIMIZER, where),
-        _decode_tensors(contents, ENVIRONMENT, where) if ENVIRONMENT in contents else {},
+        *(_decode_tensors(contents, name, where) if name in contents else {} for name in OPTIONAL),
     )
     _check_tensors(checkpoint)
     return checkpoint
@@ -216,8 +223,9 @@ def _encode(checkpoint: Checkpoint) -> dict[str, bytes]:
         OPTIMIZER: encode(checkpoint.optimizer),
         TRAINER: state.encode() + b"\n",
     }
-    if checkpoint.environment:
-        files[ENVIRONMENT] = encode(checkpoint.environment)
+    for name, tensors in ((ENVIRONMENT, checkpoint.environment), (LEARNER, checkpoint.extra)):
+        if tensors:
+            files[name] = encode(tensors)
     return files
 
 
@@ -240,7 +248,9 @@ def _decode_state(content: bytes, where: str) -> TrainerState:
     try:
         document = json.loads(content)
         _check_versions(document)
-        return msgspec.convert(document, TrainerState)
+        state = msgspec.convert(document, TrainerState)
+        config = msgspec.convert(document["config"], CONFIGS[state.algorithm])
+        return replace(state, config=config)
     except (
         ValueError,
         RecursionError,
@@ -261,6 +271,12 @@ def _check_versions(document: Any) -> None:
                 rule=name,
                 value=theirs,
             )
+    if (algorithm := document.get("algorithm")) not in list(CONFIGS):
+        raise IncompatibleCheckpoint(
+            f"the checkpoint was trained by {algorithm!r}, this code knows {', '.join(CONFIGS)}",
+            rule="algorithm",
+            value=algorithm,
+        )
 
 
 def _decode_tensors(
@@ -296,3 +312,6 @@ def _check_tensors(checkpoint: Checkpoint) -> None:
                 raise CorruptCheckpoint(f"{name} should be float32 {shape}", value=found)
             if not np.isfinite(tensors[name]).all():
                 raise CorruptCheckpoint(f"{name} is not finite", rule="finite")
+    for name, tensor in checkpoint.extra.items():
+        if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+            raise CorruptCheckpoint(f"{name} is not finite float32", rule="finite")

@@ -6,26 +6,37 @@ would unpickle.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from kalshi_pipeline.config import PPOConfig
+from kalshi_pipeline.config import LearnerConfig
 from kalshi_pipeline.feature_table import FEATURES
 from kalshi_pipeline.storage.checkpoints import ACTION_COUNT, MOMENTS, Checkpoint, Tensors
 
 
-def sb3_arguments(config: PPOConfig) -> dict[str, Any]:
-    """Keyword arguments of `stable_baselines3.PPO` for these hyper-parameters, network included."""
-    from torch import nn
+def sb3_arguments(config: LearnerConfig) -> dict[str, Any]:
+    """Keyword arguments of `stable_baselines3.PPO` for these hyper-parameters, network included.
 
-    hidden = list(config.hidden)
+    What another algorithm's configuration does not say keeps the default of Stable-Baselines3.
+    """
     names = (
         "learning_rate n_steps batch_size n_epochs gamma gae_lambda clip_range ent_coef vf_coef "
         "max_grad_norm"
     )
-    return {name: getattr(config, name) for name in names.split()} | {
+    return network_arguments(config) | {
+        name: getattr(config, name) for name in names.split() if hasattr(config, name)
+    }
+
+
+def network_arguments(config: LearnerConfig) -> dict[str, Any]:
+    """Keyword arguments of any Stable-Baselines3 algorithm for separate actor and critic."""
+    from torch import nn
+
+    hidden = list(config.hidden)
+    return {
         "policy_kwargs": {"net_arch": {"pi": hidden, "vf": hidden}, "activation_fn": nn.ReLU},
         "device": "cpu",
     }
@@ -54,28 +65,31 @@ def export_sb3_zip(checkpoint: Checkpoint, path: Path) -> None:
     model.save(path)
 
 
-def restore(model: Any, checkpoint: Checkpoint) -> None:
+def restore(model: Any, checkpoint: Checkpoint, *, optimizer: bool = True) -> None:
     """Put a checkpoint's weights, Adam moments and step counter into a model of the same network.
 
     Args:
-        model: a `stable_baselines3.PPO` made with `sb3_arguments(checkpoint.state.config)`.
+        model: a Stable-Baselines3 algorithm made with `network_arguments`.
         checkpoint: where to continue from.
+        optimizer: whether Adam goes on too; its moments mean nothing to another algorithm's losses.
     """
     import torch
 
     # copies: the optimiser works in place, and a checkpoint never changes
     weights = {name: torch.tensor(value) for name, value in checkpoint.policy.items()}
     model.policy.load_state_dict(weights)
-    optimizer = model.policy.optimizer.state_dict()
-    optimizer["state"] = {
+    model.num_timesteps = checkpoint.state.timesteps_total
+    if not optimizer:
+        return
+    adam = model.policy.optimizer.state_dict()
+    adam["state"] = {
         index: {
             moment: torch.tensor(checkpoint.optimizer[f"{moment}.{name}"])
             for moment in ("step", *MOMENTS)
         }
         for index, (name, _) in enumerate(model.policy.named_parameters())
     }
-    model.policy.optimizer.load_state_dict(optimizer)
-    model.num_timesteps = checkpoint.state.timesteps_total
+    model.policy.optimizer.load_state_dict(adam)
 
 
 def tensors_of(model: Any) -> tuple[Tensors, Tensors]:
@@ -83,10 +97,15 @@ def tensors_of(model: Any) -> tuple[Tensors, Tensors]:
     policy = {
         name: value.detach().numpy().copy() for name, value in model.policy.state_dict().items()
     }
-    state = model.policy.optimizer.state
-    optimizer = {
-        f"{moment}.{name}": state[parameter][moment].numpy().copy()
-        for name, parameter in model.policy.named_parameters()
-        for moment in ("step", *MOMENTS)
-    }
-    return policy, optimizer
+    return policy, moments_of(model.policy.optimizer, model.policy.named_parameters())
+
+
+def moments_of(optimizer: Any, parameters: Iterable[tuple[str, Any]]) -> Tensors:
+    """Copies of Adam's moments of named parameters; zeros before its first step."""
+    moments = {}
+    for name, parameter in parameters:
+        state = optimizer.state.get(parameter, {})
+        for moment in ("step", *MOMENTS):
+            empty = np.zeros(() if moment == "step" else tuple(parameter.shape), np.float32)
+            moments[f"{moment}.{name}"] = state[moment].numpy().copy() if state else empty
+    return moments

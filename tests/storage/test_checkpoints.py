@@ -78,6 +78,29 @@ def test_the_content_hash_tells_weights_moments_and_state_apart() -> None:
     assert len({checkpoint.content_hash for checkpoint in [original, *others]}) == 4
 
 
+@pytest.mark.parametrize("value", [1.0, np.nan])
+def test_what_else_an_algorithm_carries_comes_back_or_is_refused(
+    tmp_path: Path, value: float
+) -> None:
+    checkpoint = small_checkpoint()
+    more = replace(checkpoint, extra={"q_net.bias": np.full(3, value, np.float32)})
+    assert more.content_hash != checkpoint.content_hash
+    if np.isnan(value):
+        with pytest.raises(CorruptCheckpoint, match=r"q_net\.bias"):
+            save(more, tmp_path)
+        return
+    save(more, tmp_path)
+    assert load(tmp_path).content_hash == more.content_hash
+
+
+@pytest.mark.parametrize("algorithm", ["alchemy", ["ppo"], None])
+def test_a_checkpoint_of_an_unknown_algorithm_is_refused(saved: Path, algorithm: object) -> None:
+    document = json.loads((saved / TRAINER).read_text())
+    (saved / TRAINER).write_text(json.dumps({**document, "algorithm": algorithm}))
+    with pytest.raises(IncompatibleCheckpoint, match="ppo"):
+        load(saved)
+
+
 def test_the_actions_are_those_of_the_simulator() -> None:
     assert len(Action) == ACTION_COUNT
 
