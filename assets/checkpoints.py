@@ -71,7 +71,7 @@ def _course(generation: Generation) -> dg.TableMetadataValue:
         [
             {
                 "timesteps": record["timesteps"],
-                "dollars an episode": record["diagnostics"]["pnl_mean"],
+                "dollars an episode": (record["diagnostics"]["ended"] or {}).get("pnl_mean"),
                 "entropy": record["entropy"],
                 "hold share": record["diagnostics"]["action_shares"][0],
                 "explained variance": record["explained_variance"],
@@ -92,7 +92,8 @@ def _reporter(context: dg.AssetExecutionContext, every: int) -> Any:
             return
         told = progress.timesteps
         record, shown = progress.record, progress.record.diagnostics
-        pnl = "none ended" if shown.pnl_mean is None else f"{shown.pnl_mean:+.2f} $ an episode"
+        ended = shown.ended
+        pnl = "none ended" if ended is None else f"{ended.pnl_mean:+.2f} $ an episode"
         entropy = "none" if record.entropy is None else f"{record.entropy:.2f}"
         context.log.info(
             f"{progress.timesteps:>9,} of {progress.target:,} steps  "

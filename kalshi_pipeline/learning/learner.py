@@ -68,6 +68,11 @@ class Learner(Protocol):
         ...
 
     @property
+    def observations(self) -> NDArray[np.float32]:
+        """`[..., 52]` what those actions were chosen from, in their order."""
+        ...
+
+    @property
     def figures(self) -> UpdateFigures:
         """What the last update showed."""
         ...
@@ -150,6 +155,12 @@ class OnPolicyLearner:
         return actions
 
     @property
+    def observations(self) -> NDArray[np.float32]:
+        """See `Learner`."""
+        observations: NDArray[np.float32] = self.model.rollout_buffer.observations
+        return observations
+
+    @property
     def figures(self) -> UpdateFigures:
         """See `Learner`."""
         logged = {name: float(v) for name, v in self.model.logger.name_to_value.items()}
@@ -168,7 +179,7 @@ class OnPolicyLearner:
         """See `Learner`."""
         knobs = {"learning_rate": self.model.lr_schedule(1.0), "ent_coef": self.model.ent_coef}
         if isinstance(self.config, PPOConfig):
-            knobs["clip_range"] = self.model.clip_range(1.0)
+            knobs |= {"clip_range": self.model.clip_range(1.0), "n_epochs": self.model.n_epochs}
         return {name: float(value) for name, value in knobs.items()}
 
     def adjust(self, name: str, value: float) -> None:
@@ -177,6 +188,8 @@ class OnPolicyLearner:
             raise KeyError(name)
         if name == "ent_coef":
             self.model.ent_coef = value
+        elif name == "n_epochs":
+            self.model.n_epochs = int(value)
         else:
             field = "lr_schedule" if name == "learning_rate" else name
             setattr(self.model, field, lambda _progress: value)

@@ -103,7 +103,7 @@ def record_rollout(learner: Learner, watch: Watch, timesteps: int, seconds: floa
         timesteps: environment steps of the phase so far.
         seconds: what rollout and update took.
     """
-    diagnostics = diagnose(learner.actions, watch.rewards, watch.ended)
+    diagnostics = diagnose(learner.actions, watch.rewards, watch.ended, learner.observations)
     return RolloutRecord(
         timesteps=timesteps,
         diagnostics=diagnostics,
