@@ -67,9 +67,14 @@ def test_a_knob_that_is_turned_says_so_and_counts(algorithm: str) -> None:
     assert not np.array_equal(before["action_net.bias"], still.tensors()[0]["action_net.bias"])
 
 
-def test_ppo_has_its_clip_range_and_entropy_coefficient_to_turn() -> None:
+def test_ppo_has_its_clip_range_entropy_coefficient_and_epochs_to_turn() -> None:
     learner = learner_of("ppo")
-    assert set(learner.knobs) == {"learning_rate", "ent_coef", "clip_range"}
+    assert set(learner.knobs) == {"learning_rate", "ent_coef", "clip_range", "n_epochs"}
+    learner.adjust("n_epochs", 3.0)
+    before = float(learner.tensors()[1]["step.action_net.bias"])
+    learn(learner, 1)
+    minibatches = learner.config.rollout_steps // 16
+    assert learner.tensors()[1]["step.action_net.bias"] - before == 3 * minibatches
     learner.adjust("clip_range", 0.05)
     learner.adjust("ent_coef", 0.5)
     assert (learner.knobs["clip_range"], learner.knobs["ent_coef"]) == (0.05, 0.5)
