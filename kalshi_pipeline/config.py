@@ -142,8 +142,24 @@ class PPOConfig(LearnerConfig):
     max_grad_norm: float = 0.5
 
 
+@dataclass(frozen=True)
+class A2CConfig(LearnerConfig):
+    """Hyper-parameters of A2C. Source: Mnih et al. 2016; defaults of Stable-Baselines3."""
+
+    algorithm: ClassVar[str] = "a2c"
+
+    learning_rate: float = 7e-4
+    n_steps: int = 16  # one gradient step each: their 5 would make 8,000 rollouts of the plan
+    gae_lambda: float = 1.0
+    ent_coef: float = 0.01  # beta of the paper
+    vf_coef: float = 0.5
+    max_grad_norm: float = 0.5
+    # rewards are cents: left as they are, their gradient drowns in that of the entropy
+    normalize_advantage: bool = True
+
+
 # what each algorithm is told, by its name
-CONFIGS: dict[str, type[LearnerConfig]] = {kind.algorithm: kind for kind in (PPOConfig,)}
+CONFIGS: dict[str, type[LearnerConfig]] = {kind.algorithm: kind for kind in (PPOConfig, A2CConfig)}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import nn
@@ -117,3 +120,32 @@ def check_weights(policy: nn.Module, step: int) -> None:
     for name, weight in policy.named_parameters():
         if not weight.isfinite().all():
             raise TrainingDiverged(f"{name} stopped being finite", row=step, rule="finite weights")
+
+
+def guard_optimizer(
+    optimizer: torch.optim.Optimizer, network: nn.Module, step: Callable[[], int]
+) -> None:
+    """Have an optimiser refuse gradients that are not finite, before they move the weights.
+
+    Args:
+        optimizer: of the network's parameters.
+        network: names them.
+        step: environment steps so far, for the message.
+    """
+
+    def refuse(*_: object) -> None:
+        # one fused norm a minibatch; the tensors are looked at singly only when it is not finite
+        gradients = {
+            name: parameter.grad
+            for name, parameter in network.named_parameters()
+            if parameter.grad is not None
+        }
+        if not torch.isfinite(torch.nn.utils.get_total_norm(list(gradients.values()))):
+            name = next(n for n, g in gradients.items() if not torch.isfinite(g).all())
+            raise TrainingDiverged(
+                f"the gradient of {name} stopped being finite",
+                row=step(),
+                rule="finite gradient",
+            )
+
+    optimizer.register_step_pre_hook(refuse)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
-from kalshi_pipeline.config import LearnerConfig, PPOConfig
+from kalshi_pipeline.config import LearnerConfig
 from kalshi_pipeline.errors import CorruptCheckpoint
-from kalshi_pipeline.learning.ppo import make_ppo
 from kalshi_pipeline.storage.checkpoints import Checkpoint, Tensors
 from kalshi_pipeline.storage.sb3 import restore, tensors_of
-from kalshi_pipeline.trading.vector import KalshiVecEnv
+
+Model = TypeVar("Model", bound=BaseAlgorithm)
 
 
 @dataclass(frozen=True)
@@ -126,77 +127,37 @@ class Learner(Protocol):
         ...
 
 
-class OnPolicyLearner:
-    """PPO and its kin: what they need to go on lies in the weights and the lanes.
+class ModelLearner(Generic[Model]):
+    """What is the same for every algorithm built on Stable-Baselines3.
 
     Args:
-        model: of Stable-Baselines3, guarded.
+        model: the algorithm, made with `network_arguments`.
         config: what it was made with.
     """
 
-    def __init__(self, model: Any, config: LearnerConfig) -> None:
+    def __init__(self, model: Model, config: LearnerConfig) -> None:
         self.model, self.config = model, config
 
     @property
     def timesteps(self) -> int:
         """See `Learner`."""
-        return int(self.model.num_timesteps)
+        return self.model.num_timesteps
 
     @property
     def network(self) -> nn.Module:
         """See `Learner`."""
-        policy: nn.Module = self.model.policy
-        return policy
-
-    @property
-    def actions(self) -> NDArray[np.integer]:
-        """See `Learner`."""
-        actions: NDArray[np.integer] = self.model.rollout_buffer.actions.astype(np.int64)
-        return actions
-
-    @property
-    def observations(self) -> NDArray[np.float32]:
-        """See `Learner`."""
-        observations: NDArray[np.float32] = self.model.rollout_buffer.observations
-        return observations
-
-    @property
-    def figures(self) -> UpdateFigures:
-        """See `Learner`."""
-        logged = {name: float(v) for name, v in self.model.logger.name_to_value.items()}
-        explained = logged["train/explained_variance"]
-        return UpdateFigures(
-            entropy=-logged["train/entropy_loss"],
-            approx_kl=logged.get("train/approx_kl"),
-            clip_fraction=logged.get("train/clip_fraction"),
-            explained_variance=explained if np.isfinite(explained) else None,
-            value_loss=logged["train/value_loss"],
-            policy_loss=logged.get("train/policy_gradient_loss", logged.get("train/policy_loss")),
-        )
+        return self.model.policy
 
     @property
     def knobs(self) -> dict[str, float]:
         """See `Learner`."""
-        knobs = {"learning_rate": self.model.lr_schedule(1.0), "ent_coef": self.model.ent_coef}
-        if isinstance(self.config, PPOConfig):
-            knobs |= {"clip_range": self.model.clip_range(1.0), "n_epochs": self.model.n_epochs}
-        return {name: float(value) for name, value in knobs.items()}
+        return {"learning_rate": float(self.model.lr_schedule(1.0))}
 
     def adjust(self, name: str, value: float) -> None:
         """See `Learner`."""
-        if name not in self.knobs:
+        if name != "learning_rate":
             raise KeyError(name)
-        if name == "ent_coef":
-            self.model.ent_coef = value
-        elif name == "n_epochs":
-            self.model.n_epochs = int(value)
-        else:
-            field = "lr_schedule" if name == "learning_rate" else name
-            setattr(self.model, field, lambda _progress: value)
-
-    def updates(self, count: int, callback: BaseCallback) -> Iterator[None]:
-        """See `Learner`."""
-        yield from self.model.rollouts(count, callback)
+        self.model.lr_schedule = lambda _progress: value
 
     def tensors(self) -> tuple[Tensors, Tensors]:
         """See `Learner`."""
@@ -206,25 +167,22 @@ class OnPolicyLearner:
         """See `Learner`."""
         return {}
 
-    def running(self) -> Mapping[str, NDArray[Any]]:
-        """See `Learner`."""
-        return {"episode_starts": self.model.episode_starts.copy()}
-
     def start_from(self, checkpoint: Checkpoint) -> None:
         """See `Learner`."""
         same = checkpoint.state.algorithm == self.config.algorithm
         restore(self.model, checkpoint, optimizer=same)
 
-    def resume(self, checkpoint: Checkpoint, observation: NDArray[np.float32]) -> None:
+    def resume(
+        self,
+        checkpoint: Checkpoint,
+        observation: NDArray[np.float32],  # noqa: ARG002 - of the subclass
+    ) -> None:
         """See `Learner`."""
         restore(self.model, checkpoint)
-        lanes = (self.config.n_envs,)
-        starts = taken(checkpoint.environment, "episode_starts", np.dtype(np.bool_), lanes)
-        self.model.continue_from(observation, starts)
 
 
 def taken(
-    tensors: Mapping[str, NDArray[Any]], name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+    tensors: Mapping[str, NDArray[Any]], name: str, dtype: DTypeLike, shape: tuple[int, ...]
 ) -> NDArray[Any]:
     """A copy of a checkpoint's tensor that a learner goes on with.
 
@@ -234,21 +192,8 @@ def taken(
     found = tensors.get(name)
     if found is None or (found.dtype, found.shape) != (dtype, shape):
         raise CorruptCheckpoint(
-            f"{name} should be {dtype} {shape}",
+            f"{name} should be {np.dtype(dtype)} {shape}",
             rule="learner",
             value=None if found is None else (found.dtype.name, found.shape),
         )
     return found.copy()
-
-
-def make_learner(env: KalshiVecEnv, config: LearnerConfig, seed: int) -> Learner:
-    """A fresh learner of the algorithm that the configuration belongs to (`config.CONFIGS`).
-
-    Args:
-        env: vector environment of `config.n_envs` lanes.
-        config: hyper-parameters.
-        seed: in [0, 2^32).
-    """
-    if isinstance(config, PPOConfig):
-        return OnPolicyLearner(make_ppo(env, config, seed), config)
-    raise TypeError(f"no algorithm learns by {type(config).__name__}")

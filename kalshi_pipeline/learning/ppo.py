@@ -2,64 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from kalshi_pipeline.config import PPOConfig
-from kalshi_pipeline.errors import TrainingDiverged
+from kalshi_pipeline.learning.on_policy import GuardedOnPolicy
 from kalshi_pipeline.storage.sb3 import sb3_arguments
 
 
-class GuardedPPO(PPO):
+class GuardedPPO(GuardedOnPolicy, PPO):
     """Stock PPO that stops before a non-finite gradient moves the weights."""
-
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        self.policy.optimizer.register_step_pre_hook(self._refuse_non_finite)
-
-    @property
-    def episode_starts(self) -> NDArray[np.bool_]:
-        """`[lanes]` whether the next observation is the first of an episode."""
-        return np.asarray(self._last_episode_starts, np.bool_)
-
-    def continue_from(
-        self, observation: NDArray[np.float32], episode_starts: NDArray[np.bool_]
-    ) -> None:
-        """Begin the next rollout here, instead of by resetting the environment."""
-        self._last_obs, self._last_episode_starts = observation, episode_starts
-
-    def rollouts(self, count: int, callback: BaseCallback) -> Iterator[None]:
-        """Collect a rollout and learn from it, `count` times; yields after each update."""
-        steps = count * self.n_steps * self.n_envs
-        _, callback = self._setup_learn(steps, callback, reset_num_timesteps=False)
-        env = cast(VecEnv, self.env)
-        for _ in range(count):
-            self.collect_rollouts(env, callback, self.rollout_buffer, self.n_steps)
-            self.train()
-            yield
-
-    def _refuse_non_finite(self, *_: Any) -> None:
-        # one fused norm a minibatch; the tensors are looked at singly only when it is not finite
-        gradients = {
-            name: parameter.grad
-            for name, parameter in self.policy.named_parameters()
-            if parameter.grad is not None
-        }
-        if not torch.isfinite(torch.nn.utils.get_total_norm(list(gradients.values()))):
-            name = next(n for n, g in gradients.items() if not torch.isfinite(g).all())
-            raise TrainingDiverged(
-                f"the gradient of {name} stopped being finite",
-                row=self.num_timesteps,
-                rule="finite gradient",
-            )
 
 
 def make_ppo(env: VecEnv, config: PPOConfig, seed: int) -> GuardedPPO:

@@ -17,9 +17,9 @@ from kalshi_pipeline.errors import (
     PlanError,
     TrainingDiverged,
 )
+from kalshi_pipeline.learning.algorithms import make_learner
 from kalshi_pipeline.learning.curriculum import MarketSampler
 from kalshi_pipeline.learning.guards import check_weights, reward_bound
-from kalshi_pipeline.learning.learner import make_learner
 from kalshi_pipeline.learning.policy import NetworkPolicy
 from kalshi_pipeline.learning.ppo import generator_states, set_generator_states
 from kalshi_pipeline.learning.records import (

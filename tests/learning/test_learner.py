@@ -9,7 +9,9 @@ import pytest
 from stable_baselines3.common.callbacks import CallbackList
 
 from kalshi_pipeline.config import CONFIGS, LearnerConfig, PPOConfig, TradingConfig
-from kalshi_pipeline.learning.learner import Learner, make_learner
+from kalshi_pipeline.errors import PlanError
+from kalshi_pipeline.learning.algorithms import make_learner
+from kalshi_pipeline.learning.learner import Learner
 from kalshi_pipeline.storage.checkpoints import optimizer_shapes, tensor_shapes
 from kalshi_pipeline.trading.vector import KalshiVecEnv
 from tests.checkpoints import small_checkpoint
@@ -100,5 +102,10 @@ def test_a_configuration_of_no_algorithm_is_refused() -> None:
     class Unknown(LearnerConfig):
         pass
 
-    with pytest.raises(TypeError, match="Unknown"):
+    with pytest.raises(PlanError, match="Unknown"):
         make_learner(KalshiVecEnv(UNIVERSE, 4, TradingConfig()), Unknown(n_envs=4), 0)
+
+
+def test_a2c_says_that_it_does_not_mask() -> None:
+    with pytest.raises(PlanError, match="mask"):
+        learner_of("a2c", mask_actions=True)

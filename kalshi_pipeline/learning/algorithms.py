@@ -1,0 +1,33 @@
+"""Which learner belongs to which configuration."""
+
+from __future__ import annotations
+
+from kalshi_pipeline.config import A2CConfig, LearnerConfig, PPOConfig
+from kalshi_pipeline.errors import PlanError
+from kalshi_pipeline.learning.a2c import make_a2c
+from kalshi_pipeline.learning.learner import Learner
+from kalshi_pipeline.learning.on_policy import OnPolicyLearner
+from kalshi_pipeline.learning.ppo import make_ppo
+from kalshi_pipeline.trading.vector import KalshiVecEnv
+
+
+def make_learner(env: KalshiVecEnv, config: LearnerConfig, seed: int) -> Learner:
+    """A fresh learner of the algorithm that the configuration belongs to (`config.CONFIGS`).
+
+    Args:
+        env: vector environment of `config.n_envs` lanes.
+        config: hyper-parameters.
+        seed: in [0, 2^32).
+
+    Raises:
+        PlanError: what the configuration asks for, its algorithm cannot do.
+    """
+    if isinstance(config, A2CConfig):
+        if config.mask_actions:
+            raise PlanError(
+                "a2c learns from all actions: ppo, sac and bc can mask", rule="mask_actions"
+            )
+        return OnPolicyLearner(make_a2c(env, config, seed), config)
+    if isinstance(config, PPOConfig):
+        return OnPolicyLearner(make_ppo(env, config, seed), config)
+    raise PlanError("no algorithm learns by this", rule="algorithm", value=type(config).__name__)
