@@ -1,8 +1,7 @@
 """Sessions -> checkpoints: one asset a phase of each training plan."""
 
 import json
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -11,15 +10,12 @@ from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.published import DESCRIBED_ROWS, published, table_metadata
 from kalshi_pipeline.assets.suitable_markets import suitable_markets
+from kalshi_pipeline.assets.training import trained
 from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.storage.publish import Generation
 
-if TYPE_CHECKING:
-    from kalshi_pipeline.learning.records import TrainingProgress
-
 SESSION_ASSETS = (books, feature_tensors, suitable_markets)
-LOG_EVERY_STEPS = 50_000
 
 
 def of_sessions(keys: tuple[int, ...]) -> list[dg.AssetDep]:
@@ -52,13 +48,7 @@ def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
     def checkpoint(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[Any]:
-        generation = plan_stages.train_phase(
-            warehouse.open(),
-            plan,
-            phase,
-            _reporter(context, LOG_EVERY_STEPS),
-            now_ms=time.time_ns() // 1_000_000,
-        )
+        generation = trained(context, warehouse.open(), plan, phase)
         return published(generation, context, course_of_training=_course(generation))
 
     return checkpoint
@@ -80,25 +70,3 @@ def _course(generation: Generation) -> dg.TableMetadataValue:
             for record in shown
         ]
     )
-
-
-def _reporter(context: dg.AssetExecutionContext, every: int) -> Any:
-    told = 0
-
-    def report(progress: "TrainingProgress") -> None:
-        nonlocal told
-        done = progress.timesteps >= progress.target
-        if progress.timesteps - told < every and told and not done:
-            return
-        told = progress.timesteps
-        record, shown = progress.record, progress.record.diagnostics
-        ended = shown.ended
-        pnl = "none ended" if ended is None else f"{ended.pnl_mean:+.2f} $ an episode"
-        entropy = "none" if record.entropy is None else f"{record.entropy:.2f}"
-        context.log.info(
-            f"{progress.timesteps:>9,} of {progress.target:,} steps  "
-            f"{record.steps_per_second:,.0f} steps/s  entropy {entropy}  "
-            f"hold {shown.hold_share:.0%}  {pnl}"
-        )
-
-    return report

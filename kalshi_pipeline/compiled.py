@@ -51,14 +51,6 @@ def lane_part(function: Function) -> Function:
     )
 
 
-def product_kernel(function: Function) -> Function:
-    """Compile such a function to round a product and its addition once, where the processor can.
-
-    The sums keep their order, so that a result does not depend on what is worked on beside it.
-    """
-    return _compiled(function, error_model="numpy", fastmath={"contract"})
-
-
 def part(function: Function) -> Function:
     """Compile a piece of a kernel into every place that calls it.
 

@@ -25,7 +25,8 @@ KalshiPipelineError
 │   ├── MissingParent         the phase to continue from is not there
 │   ├── CorruptCheckpoint     a checkpoint that cannot be trusted
 │   ├── IncompatibleCheckpoint  made by another feature table or network
-│   └── RunInUse              another process writes this training run
+│   ├── RunInUse              another process writes this training run
+│   └── TrainingStopped       it was asked to stop; what it had learned is kept
 └── EvaluationError           an evaluation that cannot be carried out
 """
 
@@ -159,6 +160,10 @@ class IncompatibleCheckpoint(TrainingError):
 
 class RunInUse(TrainingError):
     """Another process writes this training run."""
+
+
+class TrainingStopped(TrainingError):
+    """It was asked to stop before its end; what it had learned by then is kept."""
 
 
 class EvaluationError(KalshiPipelineError):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 EVALUATION = "evaluation"
 TRAINING_VERSION = f"2.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
-EVALUATION_VERSION = "4"  # raise when equal inputs give another report
+EVALUATION_VERSION = "3"  # raise when equal inputs give another report
 SAVE_EVERY = 10_000  # timesteps; plan section 4.5
 _SESSION_INPUTS = (BOOKS, TENSORS, SUITABLE)
 
@@ -50,6 +50,7 @@ def train_phase(
     *,
     now_ms: int,
     save_every: int = SAVE_EVERY,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Generation:
     """Sessions and the parent's checkpoint -> this phase's checkpoint.
 
@@ -62,12 +63,14 @@ def train_phase(
         progress: called after each rollout.
         now_ms: names the folder of a new training run, and nothing else; Unix milliseconds.
         save_every: timesteps between two checkpoints of the run.
+        stop: asked after each update; once it says yes, the run is saved and training ends.
 
     Raises:
         NotPublished: a session of the phase has not been materialized; names it.
         MissingParent: the phase to continue from has no checkpoint.
         CorruptCheckpoint: the parent's checkpoint, or all of the run's, are damaged.
         RunInUse: another process trains this phase.
+        TrainingStopped: `stop` said yes.
     """
     inputs = _session_inputs(warehouse, phase.sessions)
     parent = _parent(warehouse, plan, phase)
@@ -107,6 +110,7 @@ def train_phase(
             keep=run.save,
             resume=run.resume_point(),
             checkpoint_every=save_every,
+            stop=stop,
         )
         generation = _publish(warehouse, name, recipe, result, universe)
         run.finish(generation.content_hash)

@@ -6,20 +6,15 @@ Source: `docs/EVALUATION.md`, "Baselines".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.config import TradingConfig
 from kalshi_pipeline.evaluation.policies import Policy
 from kalshi_pipeline.feature_table import COLUMN
 from kalshi_pipeline.trading.actions import Action
-from kalshi_pipeline.trading.rollout import Script, play
-
-if TYPE_CHECKING:
-    from kalshi_pipeline.trading.summary import EpisodeSummary
-    from kalshi_pipeline.trading.tape import Universe
+from kalshi_pipeline.trading.rollout import Script
 
 # Distances are in units of 50 cents; the finest tick, 0.01 cent, is 2e-4 of them.
 _SAME_PRICE = 1e-4
@@ -41,11 +36,10 @@ class Always:
         """Hold, or Always and the action."""
         return "Hold" if self.action is Action.HOLD else f"Always {self.action.name}"
 
-    def play(
-        self, universe: Universe, config: TradingConfig, episodes: Any, rng: np.random.Generator
-    ) -> tuple[EpisodeSummary, ...]:
-        """Whole episodes; see `Player.play`."""
-        return play(universe, Script(self.action), config, episodes, rng)
+    @property
+    def script(self) -> Script:
+        """See `Scripted`."""
+        return Script(self.action)
 
     def act(
         self,
@@ -65,12 +59,7 @@ class RandomUniform:
 
     name: ClassVar[str] = "Random"
     stochastic: ClassVar[bool] = True
-
-    def play(
-        self, universe: Universe, config: TradingConfig, episodes: Any, rng: np.random.Generator
-    ) -> tuple[EpisodeSummary, ...]:
-        """Whole episodes; see `Player.play`."""
-        return play(universe, Script(None), config, episodes, rng)
+    script: ClassVar[Script] = Script(None)
 
     def act(
         self,

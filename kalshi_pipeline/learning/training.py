@@ -16,6 +16,7 @@ from kalshi_pipeline.errors import (
     IncompatibleCheckpoint,
     PlanError,
     TrainingDiverged,
+    TrainingStopped,
 )
 from kalshi_pipeline.learning.algorithms import make_learner
 from kalshi_pipeline.learning.curriculum import MarketSampler
@@ -53,6 +54,7 @@ def train_phase(
     keep: Callable[[Snapshot], None] | None = None,
     resume: Snapshot | None = None,
     checkpoint_every: int = 10_000,
+    stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainingResult:
     """Train a policy on a universe, from a parent's weights and optimiser where there is one.
@@ -75,10 +77,12 @@ def train_phase(
         resume: the same, of a phase that was stopped: the result is that of one that was not.
         checkpoint_every: `validate` and `keep` are called at the end of each rollout into which a
             multiple of this falls (plan section 4.5), and at the end of the phase.
+        stop: asked after each update; once it says yes, `keep` is called and training ends.
         clock: seconds, for the throughput figures alone.
 
     Raises:
         NoSuitableMarket: the universe is empty.
+        TrainingStopped: `stop` said yes before the phase was over.
         PlanError: no timesteps, or validation on markets that are not named in `selected_on`.
         IncompatibleCheckpoint: the parent has another network, or `resume` is of another phase.
         TrainingDiverged: a number stopped being finite, or a reward broke its bound.
@@ -113,9 +117,12 @@ def train_phase(
         due = run.timesteps // checkpoint_every > (run.timesteps - rollout) // checkpoint_every
         if validate and (due or last):
             selection.judge(run.checkpoint())
-        if keep and (due or last):
+        stopping = not last and stop()
+        if keep and (due or last or stopping):
             shown = History(tuple(records), tuple(selection.scores))
             keep(Snapshot(run.checkpoint(resumable=True), shown, selection.best))
+        if stopping:
+            raise TrainingStopped("stopped as asked; the next run continues", row=run.timesteps)
         began = clock()
     final = run.checkpoint()
     return TrainingResult(

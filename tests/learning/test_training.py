@@ -16,6 +16,7 @@ from kalshi_pipeline.errors import (
     NoSuitableMarket,
     PlanError,
     TrainingDiverged,
+    TrainingStopped,
 )
 from kalshi_pipeline.learning import training
 from kalshi_pipeline.learning.records import Snapshot, TrainingProgress, TrainingResult
@@ -151,6 +152,23 @@ def test_a_checkpoint_of_another_phase_is_not_resumed(change: dict[str, Any]) ->
     train(keep=kept.append, checkpoint_every=ROLLOUT)
     with pytest.raises(IncompatibleCheckpoint):
         train(**change, resume=kept[0])
+
+
+def test_a_phase_asked_to_stop_keeps_what_it_learned_and_is_continued_as_if_it_had_not() -> None:
+    whole = train(keep=lambda _: None)
+    kept: list[Snapshot] = []
+    asked = iter([False, True])
+    with pytest.raises(TrainingStopped) as caught:
+        train(keep=kept.append, checkpoint_every=10**6, stop=lambda: next(asked))
+    assert caught.value.row == 2 * ROLLOUT
+    resumed = train(keep=lambda _: None, resume=kept[-1])
+    assert resumed.final.content_hash == whole.final.content_hash
+    assert resumed.records == whole.records
+
+
+def test_a_phase_asked_to_stop_after_its_last_update_is_over() -> None:
+    asked = iter([False, False, True])
+    assert train(stop=lambda: next(asked)).timesteps == 3 * ROLLOUT
 
 
 def test_a_final_checkpoint_is_no_point_to_resume_from(phase_1: TrainingResult) -> None:

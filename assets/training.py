@@ -1,0 +1,82 @@
+"""Training from within an asset: a process of its own, watched while it runs.
+
+Killed, it is started again and continues; cancelled, it saves and stops, and is not started again.
+No `retry_policy` does this: it would retry a cancelled training as well.
+"""
+
+import json
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.errors import DagsterPipesExecutionError  # 1.13 has no public name for it
+
+from kalshi_pipeline import plan_stages
+from kalshi_pipeline.plans import Phase, Plan
+from kalshi_pipeline.storage.publish import Generation, Warehouse
+
+TRIES = 2  # after the first
+WAIT_S = 1  # before the next
+POLL_S = 1.0
+STOP_WITHIN_S = 20.0  # an update takes about a second, saving less
+
+
+def trained(
+    context: dg.AssetExecutionContext, warehouse: Warehouse, plan: Plan, phase: Phase
+) -> Generation:
+    """Train a phase in a process of its own, or find it trained.
+
+    Raises:
+        dg.Failure: the phase cannot be trained as things are; says why.
+        dg.RetryRequested: the process died; asked again, it continues.
+    """
+    client = dg.PipesSubprocessClient(termination_timeout_seconds=STOP_WITHIN_S)
+    with tempfile.TemporaryDirectory() as folder:
+        progress = Path(folder, "progress.jsonl")
+        progress.touch()
+        extras = {"plan": plan.name, "phase": phase.name, "warehouse": str(warehouse.root)}
+        try:
+            with _followed(context, progress):
+                done = client.run(
+                    context=context,
+                    command=[sys.executable, "-m", "kalshi_pipeline.assets.trainer"],
+                    extras={**extras, "progress": str(progress)},
+                )
+        except DagsterPipesExecutionError as died:
+            context.log.warning(f"{died}; its run is kept and will be continued")
+            raise dg.RetryRequested(max_retries=TRIES, seconds_to_wait=WAIT_S) from died
+    (said,) = done.get_custom_messages()
+    if "refused" in said:
+        raise dg.Failure(description=said["refused"], allow_retries=False)
+    generation = warehouse.current(plan_stages.phase_name(plan, phase.name))
+    return replace(generation, reused=said["reused"])
+
+
+@contextmanager
+def _followed(context: dg.AssetExecutionContext, progress: Path) -> Iterator[None]:
+    """Observations of the asset while its training writes: the curves of its page."""
+    over = threading.Event()
+    watcher = threading.Thread(target=_follow, args=(context, progress, over), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _follow(context: dg.AssetExecutionContext, progress: Path, over: threading.Event) -> None:
+    with progress.open() as file:
+        while True:
+            last = over.wait(POLL_S)
+            for line in file.read().splitlines():
+                figures = json.loads(line)
+                shown = {name: value for name, value in figures.items() if value is not None}
+                context.log_event(dg.AssetObservation(context.asset_key, metadata=shown))
+            if last:
+                return
