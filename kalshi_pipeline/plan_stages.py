@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry
 
 EVALUATION = "evaluation"
-TRAINING_VERSION = f"2.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
+TRAINING_VERSION = f"3.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
 EVALUATION_VERSION = "3"  # raise when equal inputs give another report
 SAVE_EVERY = 10_000  # timesteps; plan section 4.5
 _SESSION_INPUTS = (BOOKS, TENSORS, SUITABLE)

@@ -122,6 +122,18 @@ def check_weights(policy: nn.Module, step: int) -> None:
             raise TrainingDiverged(f"{name} stopped being finite", row=step, rule="finite weights")
 
 
+def gradient_diverged(name: str, step: int) -> TrainingDiverged:
+    """What is raised where the gradient of a tensor is not finite.
+
+    Args:
+        name: of the tensor.
+        step: environment steps so far.
+    """
+    return TrainingDiverged(
+        f"the gradient of {name} stopped being finite", row=step, rule="finite gradient"
+    )
+
+
 def guard_optimizer(
     optimizer: torch.optim.Optimizer, network: nn.Module, step: Callable[[], int]
 ) -> None:
@@ -141,11 +153,8 @@ def guard_optimizer(
             if parameter.grad is not None
         }
         if not torch.isfinite(torch.nn.utils.get_total_norm(list(gradients.values()))):
-            name = next(n for n, g in gradients.items() if not torch.isfinite(g).all())
-            raise TrainingDiverged(
-                f"the gradient of {name} stopped being finite",
-                row=step(),
-                rule="finite gradient",
-            )
+            for name, gradient in gradients.items():  # all are finite where squares overflowed
+                if not torch.isfinite(gradient).all():
+                    raise gradient_diverged(name, step())
 
     optimizer.register_step_pre_hook(refuse)

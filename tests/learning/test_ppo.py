@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import CallbackList
 from kalshi_pipeline.config import PPOConfig
 from kalshi_pipeline.errors import TrainingDiverged
 from kalshi_pipeline.learning.ppo import (
-    GuardedPPO,
+    FastPPO,
     generator_states,
     make_ppo,
     set_generator_states,
@@ -27,7 +27,7 @@ QUICK = PPOConfig(
 )
 
 
-def learn(model: GuardedPPO, rollouts: int) -> None:
+def learn(model: FastPPO, rollouts: int) -> None:
     for _ in model.rollouts(rollouts, CallbackList([])):
         pass
 

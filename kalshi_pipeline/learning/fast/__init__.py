@@ -1,0 +1,1 @@
+"""PPO's arithmetic, compiled: networks, heads, rollout, advantages and the update."""
