@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 EVALUATION = "evaluation"
 TRAINING_VERSION = f"3.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
-EVALUATION_VERSION = "3"  # raise when equal inputs give another report
+EVALUATION_VERSION = "4"  # raise when equal inputs give another report
 SAVE_EVERY = 10_000  # timesteps; plan section 4.5
 _SESSION_INPUTS = (BOOKS, TENSORS, SUITABLE)
 

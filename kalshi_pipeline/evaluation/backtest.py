@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from threadpoolctl import threadpool_limits
 
 from kalshi_pipeline.config import EvaluationConfig, TradingConfig
 from kalshi_pipeline.evaluation.ledger import ACTION_COLUMNS, LEDGER_SCHEMA, SUMMARY_COLUMNS
-from kalshi_pipeline.evaluation.policies import Policy, Scripted
-from kalshi_pipeline.trading.rollout import play
+from kalshi_pipeline.evaluation.policies import Player, Policy
 from kalshi_pipeline.trading.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ def backtest(
     """Run a policy over every episode of a universe.
 
     A deterministic policy plays each episode once, a stochastic one `stochastic_repeats` times.
-    A scripted one plays them in one compiled call, any other in lanes side by side.
+    A `Player` plays them in one compiled call, any other in lanes side by side.
 
     Args:
         universe: the episodes.
@@ -44,9 +42,9 @@ def backtest(
         contract, times in Unix milliseconds.
     """
     repeats = evaluation.stochastic_repeats if policy.stochastic else 1
-    if isinstance(policy, Scripted):
+    if isinstance(policy, Player):
         jobs = np.repeat(np.arange(len(universe)), repeats)
-        played = play(universe, policy.script, config, jobs, rng)
+        played = policy.play(universe, config, jobs, rng)
         return _table(
             _row(universe, policy, summary, job % repeats) for job, summary in enumerate(played)
         )
@@ -75,24 +73,20 @@ def _in_lanes(
     active = np.ones(lanes, dtype=np.bool_)
     actions = np.zeros(lanes, dtype=np.int64)
     rows: dict[int, dict[str, Any]] = {}
-    # more threads are no faster at these sizes and stall when a core is taken
-    with threadpool_limits(1, "blas"):
-        while active.any():
-            running = np.flatnonzero(active)
-            actions[running] = policy.act(
-                simulator.observation[running], simulator.mask[running], rng
-            )
-            simulator.step(actions)
-            done = running[(simulator.terminated | simulator.truncated)[running]]
-            for lane in done:
-                job = int(job_of_lane[lane])
-                rows[job] = _row(universe, policy, simulator.summary(int(lane)), int(jobs[job, 1]))
-            refill = done[: len(jobs) - waiting]
-            if len(refill):
-                job_of_lane[refill] = np.arange(waiting, waiting + len(refill))
-                simulator.reset(refill, jobs[job_of_lane[refill], 0])
-                waiting += len(refill)
-            active[done[len(refill) :]] = False
+    while active.any():
+        running = np.flatnonzero(active)
+        actions[running] = policy.act(simulator.observation[running], simulator.mask[running], rng)
+        simulator.step(actions)
+        done = running[(simulator.terminated | simulator.truncated)[running]]
+        for lane in done:
+            job = int(job_of_lane[lane])
+            rows[job] = _row(universe, policy, simulator.summary(int(lane)), int(jobs[job, 1]))
+        refill = done[: len(jobs) - waiting]
+        if len(refill):
+            job_of_lane[refill] = np.arange(waiting, waiting + len(refill))
+            simulator.reset(refill, jobs[job_of_lane[refill], 0])
+            waiting += len(refill)
+        active[done[len(refill) :]] = False
     order = np.lexsort((jobs[:, 1], jobs[:, 0]))
     return [rows[int(job)] for job in order]
 

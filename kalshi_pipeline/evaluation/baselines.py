@@ -6,15 +6,20 @@ Source: `docs/EVALUATION.md`, "Baselines".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kalshi_pipeline.config import TradingConfig
 from kalshi_pipeline.evaluation.policies import Policy
 from kalshi_pipeline.feature_table import COLUMN
 from kalshi_pipeline.trading.actions import Action
-from kalshi_pipeline.trading.rollout import Script
+from kalshi_pipeline.trading.rollout import Script, play
+
+if TYPE_CHECKING:
+    from kalshi_pipeline.trading.summary import EpisodeSummary
+    from kalshi_pipeline.trading.tape import Universe
 
 # Distances are in units of 50 cents; the finest tick, 0.01 cent, is 2e-4 of them.
 _SAME_PRICE = 1e-4
@@ -36,10 +41,11 @@ class Always:
         """Hold, or Always and the action."""
         return "Hold" if self.action is Action.HOLD else f"Always {self.action.name}"
 
-    @property
-    def script(self) -> Script:
-        """See `Scripted`."""
-        return Script(self.action)
+    def play(
+        self, universe: Universe, config: TradingConfig, episodes: Any, rng: np.random.Generator
+    ) -> tuple[EpisodeSummary, ...]:
+        """Whole episodes; see `Player.play`."""
+        return play(universe, Script(self.action), config, episodes, rng)
 
     def act(
         self,
@@ -59,7 +65,12 @@ class RandomUniform:
 
     name: ClassVar[str] = "Random"
     stochastic: ClassVar[bool] = True
-    script: ClassVar[Script] = Script(None)
+
+    def play(
+        self, universe: Universe, config: TradingConfig, episodes: Any, rng: np.random.Generator
+    ) -> tuple[EpisodeSummary, ...]:
+        """Whole episodes; see `Player.play`."""
+        return play(universe, Script(None), config, episodes, rng)
 
     def act(
         self,

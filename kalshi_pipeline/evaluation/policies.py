@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.trading.rollout import Script
+from kalshi_pipeline.config import TradingConfig
+
+if TYPE_CHECKING:
+    from kalshi_pipeline.trading.summary import EpisodeSummary
+    from kalshi_pipeline.trading.tape import Universe
 
 
 class Policy(Protocol):
@@ -43,10 +47,21 @@ class Policy(Protocol):
 
 
 @runtime_checkable
-class Scripted(Protocol):
-    """A policy that looks at nothing but what is valid: a compiled backtest plays it whole."""
+class Player(Protocol):
+    """A policy that plays whole episodes itself, compiled, without Python between two steps."""
 
-    @property
-    def script(self) -> Script:
-        """What it does at every step."""
+    def play(
+        self, universe: Universe, config: TradingConfig, episodes: Any, rng: np.random.Generator
+    ) -> tuple[EpisodeSummary, ...]:
+        """Play episodes.
+
+        Args:
+            universe: the episodes.
+            config: rules of an episode.
+            episodes: `[K]` which episodes, in this order; one may come several times.
+            rng: the only source of chance.
+
+        Returns:
+            K summaries.
+        """
         ...

@@ -1,69 +1,91 @@
-"""A trained network as a policy: the actor's forward pass, in NumPy, and nothing else."""
+"""Trained networks as a policy: the actor's forward pass, and nothing else."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kalshi_pipeline.config import TradingConfig
+from kalshi_pipeline.errors import IncompatibleCheckpoint
+from kalshi_pipeline.learning.actor import choose_rows, pack_actor, scratch_of
+from kalshi_pipeline.learning.play import play_actor
 from kalshi_pipeline.storage.checkpoints import Checkpoint
+from kalshi_pipeline.trading.actions import ACTIONS
+from kalshi_pipeline.trading.summary import EpisodeSummary
+from kalshi_pipeline.trading.tape import Universe
 
 
 class NetworkPolicy:
-    """The actor of a checkpoint.
+    """The actor of a checkpoint, or the ensemble of several: the mean of their probabilities.
 
-    It acts as it was trained: plain PPO does not mask, so the network may choose an action that is
-    invalid at that moment; the simulator counts it and does nothing.
+    It acts as it was trained: without `mask_actions` a network may choose an action that is invalid
+    at that moment; the simulator counts it and does nothing. A call's actions are those of its rows
+    one by one, bit for bit.
 
     Args:
-        checkpoint: where the weights come from.
+        checkpoints: where the weights come from; of one network shape.
         name: how reports call it.
         stochastic: sample from the action probabilities instead of taking the likeliest action.
+
+    Raises:
+        IncompatibleCheckpoint: the networks have different shapes, or not all were masked.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, name: str = "learned", stochastic: bool = False
+        self, *checkpoints: Checkpoint, name: str = "learned", stochastic: bool = False
     ) -> None:
         self.name = name
         self.stochastic = stochastic
-        weights = checkpoint.policy
-        layers = [
-            f"mlp_extractor.policy_net.{2 * n}" for n in range(len(checkpoint.state.config.hidden))
-        ]
-        self._layers = [
-            (np.ascontiguousarray(weights[f"{layer}.weight"].T), weights[f"{layer}.bias"])
-            for layer in [*layers, "action_net"]
-        ]
+        configs = {(c.state.config.hidden, c.state.config.mask_actions) for c in checkpoints}
+        if len(configs) != 1:
+            raise IncompatibleCheckpoint(
+                "an ensemble is made of networks of one shape, all trained with a mask or none",
+                rule="ensemble",
+                value=sorted(configs),
+            )
+        ((hidden, masked),) = configs
+        self._actor = pack_actor(
+            [c.policy for c in checkpoints], len(hidden), masked=masked, greedy=not stochastic
+        )
 
-    def logits(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
-        """`[n, 7]` unnormalised log-probabilities for `[n, 52]` observations."""
-        hidden = observation
-        for weight, bias in self._layers[:-1]:
-            hidden = hidden @ weight
-            hidden += bias
-            np.maximum(hidden, 0.0, out=hidden)
-        weight, bias = self._layers[-1]
-        logits: NDArray[np.float32] = hidden @ weight + bias
-        return logits
+    def probabilities(
+        self, observation: NDArray[np.float32], mask: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
+        """`[n, 7]` probability of each action; rows sum to 1.
 
-    def probabilities(self, observation: NDArray[np.float32]) -> NDArray[np.float64]:
-        """`[n, 7]` probability of each action; rows sum to 1."""
-        logits = self.logits(observation).astype(np.float64)
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
-        return probabilities
+        Args:
+            observation: `[n, 52]`.
+            mask: `[n, 7]`, looked at where the networks were trained with one; None: all is valid.
+        """
+        every = np.ones((len(observation), ACTIONS), np.bool_) if mask is None else mask
+        return self._chosen(observation, every, np.zeros(len(observation)))[1]
 
     def act(
         self,
         observation: NDArray[np.float32],
-        mask: NDArray[np.bool_],  # noqa: ARG002 - part of the protocol; plain PPO does not mask
+        mask: NDArray[np.bool_],
         rng: np.random.Generator,
     ) -> NDArray[np.int64]:
         """`[n]` actions for `[n, 52]` observations; `rng` is used only where `stochastic`."""
-        if not self.stochastic:
-            likeliest: NDArray[np.int64] = self.logits(observation).argmax(axis=1)
-            return likeliest
-        cumulative = self.probabilities(observation).cumsum(axis=1)
-        # the last bound is left out, so that rounding below 1 can never name an eighth action
-        uniform = rng.random((len(observation), 1))
-        sampled: NDArray[np.int64] = (uniform >= cumulative[:, :-1]).sum(axis=1)
-        return sampled
+        n = len(observation)
+        return self._chosen(observation, mask, rng.random(n) if self.stochastic else np.zeros(n))[0]
+
+    def play(
+        self, universe: Universe, config: TradingConfig, episodes: Any, rng: np.random.Generator
+    ) -> tuple[EpisodeSummary, ...]:
+        """Play whole episodes, compiled: `[K]` episodes -> K summaries, see `play_actor`."""
+        return play_actor(universe, self._actor, config, episodes, rng)
+
+    def _chosen(
+        self, observation: NDArray[np.float32], mask: NDArray[np.bool_], lots: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        actions = np.zeros(len(observation), np.int64)
+        probabilities = np.zeros((len(observation), ACTIONS))
+        choose_rows(
+            self._actor, scratch_of(self._actor),
+            np.ascontiguousarray(observation), np.ascontiguousarray(mask), lots,
+            actions, probabilities,
+        )  # fmt: skip
+        return actions, probabilities

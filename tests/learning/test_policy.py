@@ -13,7 +13,7 @@ from kalshi_pipeline.learning.policy import NetworkPolicy
 from kalshi_pipeline.storage.sb3 import export_sb3_zip
 from tests.checkpoints import SMALL, small_checkpoint
 
-EVERYTHING = np.ones((1, 7), bool)
+EVERYTHING = np.ones((20_000, 7), bool)
 
 
 def observations(n: int, seed: int = 0) -> np.ndarray:
@@ -85,8 +85,8 @@ def test_chance_comes_from_the_argument_alone_and_only_where_stochastic() -> Non
 @pytest.mark.parametrize("uniform", [0.0, np.nextafter(1.0, 0.0)])
 def test_the_ends_of_the_unit_interval_are_actions_too(uniform: float) -> None:
     class Fixed:
-        def random(self, shape: tuple[int, ...]) -> np.ndarray:
-            return np.full(shape, uniform)
+        def random(self, count: int) -> np.ndarray:
+            return np.full(count, uniform)
 
     policy = NetworkPolicy(small_checkpoint(2, SMALL), stochastic=True)
     action = policy.act(observations(5) / 4, EVERYTHING, Fixed())  # type: ignore[arg-type]
