@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel, product_kernel
+from kalshi_pipeline.compiled import contracted_kernel, kernel
 from kalshi_pipeline.trading.actions import ACTIONS
 
 TILE = 4  # rows that share one pass over the weights
@@ -219,7 +219,7 @@ def _forward_row(
         at += (inputs + 1) * outputs
 
 
-@product_kernel
+@contracted_kernel
 def _dense_tile(
     x: Floats, weights: Floats, at: int, inputs: int, outputs: int,
     out0: Floats, out1: Floats, out2: Floats, out3: Floats,
@@ -253,7 +253,7 @@ def _dense_tile(
             out3[j] = out3[j] + x[3, k] * w0
 
 
-@product_kernel
+@contracted_kernel
 def _dense_row(
     x: Floats, weights: Floats, at: int, inputs: int, outputs: int, live: Ints, out: Floats
 ) -> None:
