@@ -158,8 +158,33 @@ class A2CConfig(LearnerConfig):
     normalize_advantage: bool = True
 
 
+@dataclass(frozen=True)
+class SACConfig(LearnerConfig):
+    """Hyper-parameters of discrete SAC. Source: Haarnoja et al. 2018, table 1, where not said."""
+
+    algorithm: ClassVar[str] = "sac"
+
+    learning_rate: float = 3e-4
+    n_steps: int = 16
+    batch_size: int = 256
+    # one for each 32 steps: one for each step, as theirs, makes 44 steps a second of the plan's
+    # networks (performance.md, B7)
+    gradient_steps: int = 32
+    # transitions; they go into each checkpoint to resume from, whose files may have 64 MiB
+    buffer_size: int = 100_000
+    tau: float = 0.005
+    # of ln 7, or of fewer where masked; Christodoulou 2019 wants 0.98, a policy that pays spreads
+    # by chance at nearly every step
+    entropy_share: float = 0.3
+    temperature: float = 1e-3  # dollars a nat, at first: a tenth of a cent's tick
+    temperature_rate: float = 3e-3  # of Adam on its logarithm: a decade in 770 gradient steps
+    critic_steps: int = 200  # gradient steps of fresh Q networks before the actor follows them
+
+
 # what each algorithm is told, by its name
-CONFIGS: dict[str, type[LearnerConfig]] = {kind.algorithm: kind for kind in (PPOConfig, A2CConfig)}
+CONFIGS: dict[str, type[LearnerConfig]] = {
+    kind.algorithm: kind for kind in (PPOConfig, A2CConfig, SACConfig)
+}
 
 
 @dataclass(frozen=True)

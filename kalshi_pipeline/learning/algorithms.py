@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from kalshi_pipeline.config import A2CConfig, LearnerConfig, PPOConfig
+from kalshi_pipeline.config import A2CConfig, LearnerConfig, PPOConfig, SACConfig
 from kalshi_pipeline.errors import PlanError
 from kalshi_pipeline.learning.a2c import make_a2c
 from kalshi_pipeline.learning.learner import Learner
 from kalshi_pipeline.learning.on_policy import OnPolicyLearner
 from kalshi_pipeline.learning.ppo import make_ppo
+from kalshi_pipeline.learning.sac import make_sac
+from kalshi_pipeline.learning.sac_learner import SACLearner
 from kalshi_pipeline.trading.vector import KalshiVecEnv
 
 
@@ -28,6 +30,8 @@ def make_learner(env: KalshiVecEnv, config: LearnerConfig, seed: int) -> Learner
                 "a2c learns from all actions: ppo, sac and bc can mask", rule="mask_actions"
             )
         return OnPolicyLearner(make_a2c(env, config, seed), config)
+    if isinstance(config, SACConfig):
+        return SACLearner(make_sac(env, config, seed), config)
     if isinstance(config, PPOConfig):
         return OnPolicyLearner(make_ppo(env, config, seed), config)
     raise PlanError("no algorithm learns by this", rule="algorithm", value=type(config).__name__)

@@ -31,6 +31,9 @@ class UpdateFigures:
         explained_variance: of the returns by the values; None also where the returns do not vary.
         value_loss: mean squared error of the values, dollars squared.
         policy_loss: mean loss of the actor, in the algorithm's own measure.
+        q_loss: mean squared error of one Q network, dollars squared; SAC.
+        temperature: what a nat of entropy is worth, dollars; SAC.
+        profitable_share: of the episodes that ended so far, those that are cloned; cloning.
     """
 
     entropy: float | None = None
@@ -39,6 +42,9 @@ class UpdateFigures:
     explained_variance: float | None = None
     value_loss: float | None = None
     policy_loss: float | None = None
+    q_loss: float | None = None
+    temperature: float | None = None
+    profitable_share: float | None = None
 
 
 class Learner(Protocol):

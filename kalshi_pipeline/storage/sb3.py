@@ -6,7 +6,7 @@ would unpickle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,21 +75,14 @@ def restore(model: Any, checkpoint: Checkpoint, *, optimizer: bool = True) -> No
     """
     import torch
 
-    # copies: the optimiser works in place, and a checkpoint never changes
+    # copies: it is learned in place, and a checkpoint never changes
     weights = {name: torch.tensor(value) for name, value in checkpoint.policy.items()}
     model.policy.load_state_dict(weights)
     model.num_timesteps = checkpoint.state.timesteps_total
     if not optimizer:
         return
-    adam = model.policy.optimizer.state_dict()
-    adam["state"] = {
-        index: {
-            moment: torch.tensor(checkpoint.optimizer[f"{moment}.{name}"])
-            for moment in ("step", *MOMENTS)
-        }
-        for index, (name, _) in enumerate(model.policy.named_parameters())
-    }
-    model.policy.optimizer.load_state_dict(adam)
+    names = [name for name, _ in model.policy.named_parameters()]
+    put_moments(model.policy.optimizer, names, checkpoint.optimizer)
 
 
 def tensors_of(model: Any) -> tuple[Tensors, Tensors]:
@@ -109,3 +102,19 @@ def moments_of(optimizer: Any, parameters: Iterable[tuple[str, Any]]) -> Tensors
             empty = np.zeros(() if moment == "step" else tuple(parameter.shape), np.float32)
             moments[f"{moment}.{name}"] = state[moment].numpy().copy() if state else empty
     return moments
+
+
+def put_moments(optimizer: Any, names: Sequence[str], moments: Tensors) -> None:
+    """Give Adam copies of the moments that `moments_of` made, its parameters in order of `names`.
+
+    Where no step was taken yet it stays as it is, as fresh.
+    """
+    import torch
+
+    adam = optimizer.state_dict()
+    adam["state"] = {
+        index: {moment: torch.tensor(moments[f"{moment}.{name}"]) for moment in ("step", *MOMENTS)}
+        for index, name in enumerate(names)
+        if moments[f"step.{name}"] > 0
+    }
+    optimizer.load_state_dict(adam)

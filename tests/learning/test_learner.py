@@ -26,6 +26,8 @@ def learner_of(algorithm: str, **changes: object) -> Learner:
     config = replace(CONFIGS[algorithm](), **{**SMALL, **changes})
     if hasattr(config, "batch_size"):
         config = replace(config, batch_size=16)
+    if hasattr(config, "critic_steps"):
+        config = replace(config, critic_steps=8)
     return make_learner(KalshiVecEnv(UNIVERSE, config.n_envs, TradingConfig()), config, 0)
 
 
