@@ -188,6 +188,19 @@ CONFIGS: dict[str, type[LearnerConfig]] = {
 
 
 @dataclass(frozen=True)
+class WatchConfig:
+    """How training is watched: alerts, validation, what the terminal shows. `docs/TRAINING.md`."""
+
+    alerts: Literal["act", "record", "off"] = "act"
+    console_steps: int = 500  # plan 4.2, --m10-console-freq; once a rollout where that is longer
+    validation_steps: int = 50_000  # of all episodes of one validation together, at most
+    validation_drop: float = 0.3  # plan 6.2; a share of the best score,
+    validation_floor_dollars: float = 0.1  # ... and of this where the best is nearer to 0
+    validation_min: int = 10  # scores before a drop stops a phase,
+    validation_patience: int = 5  # ... and it has lasted for so many
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """How a policy is judged."""
 
@@ -210,4 +223,5 @@ class PipelineConfig:
     suitability: SuitabilityConfig = field(default_factory=SuitabilityConfig)
     trading: TradingConfig = field(default_factory=TradingConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

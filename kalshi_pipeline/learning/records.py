@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from kalshi_pipeline.learning.alert_rules import Firing
 from kalshi_pipeline.learning.diagnostics import RolloutDiagnostics, diagnose
 from kalshi_pipeline.learning.learner import Learner, UpdateFigures
 from kalshi_pipeline.learning.watch import Watch
@@ -36,6 +38,10 @@ class TrainingProgress:
         target: environment steps it will have taken in the end (whole rollouts).
         timesteps_total: the same as `timesteps`, parents included.
         record: the rollout just learned from.
+        kept: whether that record is one of those that outlive the phase.
+        knobs: settings of the algorithm, after what alerts did about this rollout.
+        firings: alerts that fired since the last time.
+        score: of the validation since the last time, where there was one.
     """
 
     phase: str
@@ -43,6 +49,10 @@ class TrainingProgress:
     target: int
     timesteps_total: int
     record: RolloutRecord
+    kept: bool = True
+    knobs: Mapping[str, float] = field(default_factory=dict)
+    firings: tuple[Firing, ...] = ()
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,10 +62,12 @@ class History:
     Args:
         records: as in `TrainingResult`.
         validations: as in `TrainingResult`.
+        firings: as in `TrainingResult`.
     """
 
     records: tuple[RolloutRecord, ...] = ()
     validations: tuple[tuple[int, float], ...] = ()
+    firings: tuple[Firing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,9 +93,12 @@ class TrainingResult:
         final: the last checkpoint.
         best: the one with the highest validation score; the final one where nothing validates.
         timesteps: environment steps truly taken: the request rounded up to whole rollouts.
-        records: at most `training.MAX_RECORDS` rollouts, evenly spread, the last among them.
+        records: at most `training.MAX_RECORDS` rollouts, evenly spread, first and last among them.
         validations: (timesteps, score) of every validation.
         market_draws: (session, market) -> episodes started there.
+        market_returns: (session, market) -> mean dollars an episode that ended there; None of none.
+        firings: every alert that fired, in time order.
+        stopped: an alert ended the phase before its last rollout.
     """
 
     final: Checkpoint
@@ -92,6 +107,9 @@ class TrainingResult:
     records: tuple[RolloutRecord, ...]
     validations: tuple[tuple[int, float], ...]
     market_draws: dict[tuple[int, str], int]
+    market_returns: dict[tuple[int, str], float | None]
+    firings: tuple[Firing, ...] = ()
+    stopped: bool = False
 
 
 def record_rollout(learner: Learner, watch: Watch, timesteps: int, seconds: float) -> RolloutRecord:

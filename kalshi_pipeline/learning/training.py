@@ -10,32 +10,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.config import LearnerConfig, TradingConfig
+from kalshi_pipeline.config import LearnerConfig, TradingConfig, WatchConfig
 from kalshi_pipeline.errors import (
     CorruptCheckpoint,
     IncompatibleCheckpoint,
     PlanError,
-    TrainingDiverged,
     TrainingStopped,
 )
+from kalshi_pipeline.learning.alert_rules import Firing
+from kalshi_pipeline.learning.alerts import Alerts, Mode
 from kalshi_pipeline.learning.algorithms import make_learner
 from kalshi_pipeline.learning.curriculum import MarketSampler
 from kalshi_pipeline.learning.guards import check_weights, reward_bound
+from kalshi_pipeline.learning.lanes import StaggeredLanes
 from kalshi_pipeline.learning.policy import NetworkPolicy
 from kalshi_pipeline.learning.ppo import generator_states, set_generator_states
 from kalshi_pipeline.learning.records import (
     History,
+    RolloutRecord,
     Snapshot,
     TrainingProgress,
     TrainingResult,
     record_rollout,
 )
+from kalshi_pipeline.learning.validation import Selection, fallen
 from kalshi_pipeline.learning.watch import Watch
 from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry, TrainerState
 from kalshi_pipeline.trading.tape import Universe
-from kalshi_pipeline.trading.vector import KalshiVecEnv
 
 MAX_RECORDS = 500  # a phase keeps at most this many rollout records
+_AS_PLANNED = WatchConfig()
 
 
 def train_phase(
@@ -54,6 +58,7 @@ def train_phase(
     keep: Callable[[Snapshot], None] | None = None,
     resume: Snapshot | None = None,
     checkpoint_every: int = 10_000,
+    watching: WatchConfig = _AS_PLANNED,
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainingResult:
@@ -77,6 +82,7 @@ def train_phase(
         resume: the same, of a phase that was stopped: the result is that of one that was not.
         checkpoint_every: `validate` and `keep` are called at the end of each rollout into which a
             multiple of this falls (plan section 4.5), and at the end of the phase.
+        watching: whether alerts act, and when falling validation ends the phase.
         stop: asked after each update; once it says yes, `keep` is called and training ends.
         clock: seconds, for the throughput figures alone.
 
@@ -93,7 +99,7 @@ def train_phase(
         raise PlanError("what validation looks at must be named", rule="selected_on")
     run = _Run(
         universe, _first_state(universe, phase, config, trading, seed, parent, selected_on),
-        parent, curriculum=curriculum,
+        parent, curriculum=curriculum, alerts=watching.alerts,
     )  # fmt: skip
     history = resume.history if resume else History()
     if resume:
@@ -101,28 +107,34 @@ def train_phase(
     watch = Watch(run.env, reward_bound(trading, universe.tape), config.n_steps)
     rollout = config.rollout_steps
     count, already = -(-timesteps // rollout), run.timesteps // rollout
-    records = list(history.records)
-    selection = _Selection(validate, history.validations, resume.best if resume else None)
+    records, firings = list(history.records), list(history.firings)
+    selection = Selection(validate, history.validations, resume.best if resume else None)
     began = clock()
-    for done, _ in enumerate(run.learner.updates(count - already, watch), already + 1):
-        check_weights(run.learner.network, run.learner.timesteps)
-        run.sampler.progress = done / count
-        record = record_rollout(run.learner, watch, run.timesteps, clock() - began)
-        last = done == count
-        if last or done % -(-count // MAX_RECORDS) == 0:
+    updates = run.learner.updates(0 if run.alerts.stop else count - already, watch)
+    for done, _ in enumerate(updates, already + 1):
+        record, fired = run.look(watch, done / count, clock() - began)
+        due = run.timesteps // checkpoint_every > (run.timesteps - rollout) // checkpoint_every
+        judged = validate is not None and (due or done == count)
+        if judged:
+            fired += run.judge(selection, watching)
+        firings += fired
+        last = run.alerts.stop or done == count
+        if kept := last or _kept(done, count):
             records.append(record)
         if progress:
-            total = run.learner.timesteps
-            progress(TrainingProgress(phase, run.timesteps, count * rollout, total, record))
-        due = run.timesteps // checkpoint_every > (run.timesteps - rollout) // checkpoint_every
-        if validate and (due or last):
-            selection.judge(run.checkpoint())
+            score = selection.scores[-1][1] if judged else None
+            progress(TrainingProgress(
+                phase, run.timesteps, count * rollout, run.learner.timesteps, record, kept,
+                run.learner.knobs, tuple(fired), score,
+            ))  # fmt: skip
         stopping = not last and stop()
         if keep and (due or last or stopping):
-            shown = History(tuple(records), tuple(selection.scores))
+            shown = History(tuple(records), tuple(selection.scores), tuple(firings))
             keep(Snapshot(run.checkpoint(resumable=True), shown, selection.best))
         if stopping:
             raise TrainingStopped("stopped as asked; the next run continues", row=run.timesteps)
+        if last:
+            break
         began = clock()
     final = run.checkpoint()
     return TrainingResult(
@@ -132,6 +144,9 @@ def train_phase(
         records=tuple(records),
         validations=tuple(selection.scores),
         market_draws=run.sampler.draws,
+        market_returns=run.sampler.returns,
+        firings=tuple(firings),
+        stopped=run.alerts.stop,
     )
 
 
@@ -155,15 +170,19 @@ class _Run:
         parent: Checkpoint | None,
         *,
         curriculum: bool,
+        alerts: Mode,
     ) -> None:
         config = first.config
         # another stream for each phase of a plan, though they share a seed
-        streams = np.random.SeedSequence([first.seed, first.timesteps_total]).spawn(2)
+        streams = np.random.SeedSequence([first.seed, first.timesteps_total]).spawn(3)
         learning_seed = int(streams[0].generate_state(1)[0])
         self.sampler = MarketSampler(
             universe, np.random.default_rng(streams[1]), curriculum=curriculum
         )
-        self.env = KalshiVecEnv(universe, config.n_envs, first.trading, self.sampler, learning_seed)
+        self.env = StaggeredLanes(
+            universe, config.n_envs, first.trading, self.sampler, np.random.default_rng(streams[2])
+        )
+        self.alerts = Alerts(alerts)
         self.learner = make_learner(self.env, config, learning_seed)
         if parent:
             self.learner.start_from(parent)
@@ -174,6 +193,42 @@ class _Run:
         """Environment steps of the phase so far."""
         return self.learner.timesteps - self._first.timesteps_total
 
+    def look(self, watch: Watch, done: float, seconds: float) -> tuple[RolloutRecord, list[Firing]]:
+        """Check and record the update just made, and do what its alerts say.
+
+        Args:
+            watch: the callback of the rollout.
+            done: share of the phase that is done.
+            seconds: what rollout and update took.
+        """
+        check_weights(self.learner.network, self.learner.timesteps)
+        self.sampler.progress = done
+        self.sampler.earned(watch.ended)
+        record = record_rollout(self.learner, watch, self.timesteps, seconds)
+        fired = self.alerts.after_rollout(
+            record.diagnostics, self.timesteps, done, self.learner.knobs
+        )
+        return record, self._applied(fired)
+
+    def judge(self, selection: Selection, watching: WatchConfig) -> list[Firing]:
+        """Score the present policy, and do what the alerts say of it."""
+        better = selection.score(NetworkPolicy(self.checkpoint()), self.timesteps)
+        scores = [score for _, score in selection.scores]
+        fired = self._applied(
+            self.alerts.after_validation(
+                scores, fallen(scores, watching), self.timesteps, self.learner.knobs
+            )
+        )
+        if better:  # as it is kept to resume from: with what the alerts have just done
+            selection.best = self.checkpoint()
+        return fired
+
+    def _applied(self, fired: list[Firing]) -> list[Firing]:
+        for firing in fired:
+            for knob, (_, value) in firing.changed.items():
+                self.learner.adjust(knob, value)
+        return fired
+
     def checkpoint(self, *, resumable: bool = False) -> Checkpoint:
         """The present weights and state; with that of the lanes where it is to be resumed."""
         state = replace(
@@ -182,6 +237,7 @@ class _Run:
             timesteps_total=self.learner.timesteps,
             generators=generator_states(),
             curriculum=self.sampler.state(),
+            alerts=self.alerts.state(),
             knobs=self.learner.knobs,
         )
         lanes = self.env.simulator.state._asdict() if resumable else {}
@@ -196,7 +252,7 @@ class _Run:
         state = checkpoint.state
         first = replace(
             state, timesteps=0, timesteps_total=state.timesteps_total - state.timesteps,
-            generators={}, curriculum={}, knobs={},
+            generators={}, curriculum={}, alerts={}, knobs={},
         )  # fmt: skip
         if not checkpoint.environment or first != self._first:
             raise IncompatibleCheckpoint(
@@ -205,6 +261,7 @@ class _Run:
                 value=state.phase,
             )
         self.sampler.restore(state.curriculum)
+        self.alerts.restore(state.alerts)
         lanes = self.env.simulator.state
         _check_lanes(checkpoint, lanes._asdict(), self.learner.running())
         for name, array in lanes._asdict().items():
@@ -234,32 +291,10 @@ def _check_lanes(
         )
 
 
-class _Selection:
-    """Scores checkpoints as they come and keeps the best; the earliest of equals."""
-
-    def __init__(
-        self,
-        validate: Callable[[NetworkPolicy], float] | None,
-        scores: Sequence[tuple[int, float]] = (),
-        best: Checkpoint | None = None,
-    ) -> None:
-        self.scores = list(scores)
-        self.best = best
-        self._validate = validate
-
-    def judge(self, checkpoint: Checkpoint) -> None:
-        """Score a checkpoint."""
-        score = self._validate(NetworkPolicy(checkpoint)) if self._validate else float("nan")
-        if not np.isfinite(score):
-            raise TrainingDiverged(
-                "a validation score is not finite",
-                row=checkpoint.state.timesteps,
-                rule="finite score",
-                value=score,
-            )
-        if self.best is None or score > max(earlier for _, earlier in self.scores):
-            self.best = checkpoint
-        self.scores.append((checkpoint.state.timesteps, score))
+def _kept(done: int, count: int) -> bool:
+    # all, or the first and as many evenly spread as leave room for it and for the last
+    every = 1 if count <= MAX_RECORDS else -(-count // max(1, MAX_RECORDS - 2))
+    return done == 1 or done % every == 0
 
 
 def _first_state(

@@ -77,6 +77,7 @@ class TrainerState:
         feature_table_version: meaning of the observation's columns.
         generators: state of each random generator, by name, as JSON values.
         curriculum: state of the market sampler, as JSON values.
+        alerts: what the alerts have seen and done so far, as JSON values.
         knobs: settings of the algorithm as they stand, which alerts may have moved.
         format_version: layout of this folder.
     """
@@ -92,6 +93,7 @@ class TrainerState:
     parent: str | None
     generators: dict[str, Any] = field(default_factory=dict)
     curriculum: dict[str, Any] = field(default_factory=dict)
+    alerts: dict[str, Any] = field(default_factory=dict)
     knobs: dict[str, float] = field(default_factory=dict)
     algorithm: str = "ppo"
     feature_table_version: str = FEATURE_TABLE_VERSION

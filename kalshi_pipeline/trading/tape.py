@@ -77,6 +77,7 @@ class Episode:
     steps: int
     tier: str  # activity tier of its market: high, medium, low
     settles: bool  # ends at the market's close with a known result
+    pattern: str = "even"  # where in its life its market is active: `suitability.temporal_pattern`
 
 
 class Reel(NamedTuple):

@@ -91,7 +91,7 @@ def build_universe(
                 reason = f"every trusted segment has under {min_steps} steps"
                 excluded.append(Exclusion(data.session, market.ticker, reason))
             for segment in usable:
-                tape.add(data, arrays, ladders, market, segment, entry["tier"])
+                tape.add(data, arrays, ladders, market, segment, entry)
     return tape.build(), tuple(excluded)
 
 
@@ -137,7 +137,7 @@ class _TapeBuilder:
         ladders: _LadderRows,
         market: Market,
         segment: dict[str, Any],
-        tier: str,
+        suitable: dict[str, Any],
     ) -> None:
         first, end = segment["first_row"], segment["end_row"]
         first_step, end_step = segment["first_step"], segment["end_step"]
@@ -174,8 +174,9 @@ class _TapeBuilder:
                 start_ms=segment["start_ms"],
                 end_ms=segment["end_ms"],
                 steps=steps,
-                tier=tier,
+                tier=suitable["tier"],
                 settles=settles,
+                pattern=suitable["pattern"],
             )
         )
 

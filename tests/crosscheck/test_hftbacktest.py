@@ -94,6 +94,7 @@ def longest_segment(session: Replayed) -> Universe:
             "suitable": [True] * len(markets),
             "reason": [""] * len(markets),
             "tier": ["high"] * len(markets),
+            "pattern": ["even"] * len(markets),
         }
     )
     data = SessionData(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kalshi_pipeline.config import PPOConfig, TradingConfig
+from kalshi_pipeline.config import PPOConfig, TradingConfig, WatchConfig
 from kalshi_pipeline.errors import (
     IncompatibleCheckpoint,
     NoSuitableMarket,
@@ -188,11 +188,99 @@ def test_records_say_what_happened(phase_1: TrainingResult) -> None:
     assert ended <= sum(phase_1.market_draws.values())
 
 
-def test_records_stay_bounded_and_keep_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "MAX_RECORDS", 3)
-    records = train(timesteps=7 * ROLLOUT).records
-    assert len(records) == 3
-    assert records[-1].timesteps == 7 * ROLLOUT
+@pytest.mark.parametrize("most", [3, 4, 6, 7])
+def test_records_stay_bounded_and_keep_the_first_and_the_last(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(training, "MAX_RECORDS", most)
+    told: list[TrainingProgress] = []
+    records = train(timesteps=7 * ROLLOUT, progress=told.append).records
+    assert len(records) <= most
+    assert (records[0].timesteps, records[-1].timesteps) == (ROLLOUT, 7 * ROLLOUT)
+    assert [p.record for p in told if p.kept] == list(records)
+
+
+def holding(parent: Checkpoint) -> Checkpoint:
+    """A policy that all but always holds."""
+    bias = parent.policy["action_net.bias"].copy()
+    bias[0] += 20
+    return replace(parent, policy={**parent.policy, "action_net.bias": bias})
+
+
+def test_a_policy_that_always_holds_raises_the_alarm_and_explores_more(
+    tmp_path: Path, phase_1: TrainingResult
+) -> None:
+    arguments: dict[str, Any] = {
+        "phase": "phase_2", "timesteps": 18 * ROLLOUT, "parent": holding(phase_1.final),
+        "watching": WatchConfig(alerts="act"),
+    }  # fmt: skip
+    kept: list[Snapshot] = []
+    whole = train(**arguments, keep=kept.append, checkpoint_every=ROLLOUT)
+    assert [firing.rule for firing in whole.firings] == ["hold_dominates", "action_dominates"]
+    assert {firing.timesteps for firing in whole.firings} == {16 * ROLLOUT}  # 1,000 steps
+    assert whole.final.state.knobs["ent_coef"] == 0.15
+    for place in (9, 16):  # before the alarm and after it
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        save(kept[place].checkpoint, folder)
+        resumed = train(**arguments, resume=replace(kept[place], checkpoint=load(folder)))
+        assert resumed.final.content_hash == whole.final.content_hash
+        assert resumed.firings == whole.firings
+    watched = train(**arguments | {"watching": WatchConfig(alerts="record")})
+    assert [firing.rule for firing in watched.firings] == ["hold_dominates", "action_dominates"]
+    assert watched.final.state.knobs["ent_coef"] == CONFIG.ent_coef
+    assert differ(watched.final, whole.final)
+
+
+def test_falling_validation_stops_and_the_best_is_what_counts(tmp_path: Path) -> None:
+    watching = WatchConfig(validation_min=3, validation_patience=2)
+    scores = {64: 0.5, 128: 1.0, 192: 0.6, 256: 0.5, 320: 0.4}
+
+    def stopped(begin: int = 0, **changes: Any) -> TrainingResult:
+        turns = iter(list(scores.values())[begin:])
+        return train(
+            timesteps=9 * ROLLOUT, validate=lambda _: next(turns), selected_on=VALIDATION,
+            checkpoint_every=ROLLOUT, **{"watching": watching, **changes},
+        )  # fmt: skip
+
+    kept: list[Snapshot] = []
+    told: list[TrainingProgress] = []
+    whole = stopped(keep=kept.append, progress=told.append)
+    assert whole.stopped
+    assert whole.timesteps == 4 * ROLLOUT
+    assert whole.best.state.timesteps == 2 * ROLLOUT
+    assert whole.records[-1].timesteps == 4 * ROLLOUT
+    assert [p.score for p in told] == [0.5, 1.0, 0.6, 0.5]
+    assert [firing.rule for p in told for firing in p.firings] == ["validation_drop"]
+    for place in range(4):  # before the best, at it, after it, and once stopped
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        save(kept[place].checkpoint, folder)
+        resumed = stopped(place + 1, resume=replace(kept[place], checkpoint=load(folder)))
+        assert resumed.stopped
+        assert resumed.final.content_hash == whole.final.content_hash
+        assert resumed.best.content_hash == whole.best.content_hash
+        assert resumed.validations == whole.validations
+    with pytest.raises(StopIteration):  # nothing but the alert ends it
+        stopped(watching=replace(watching, alerts="off"))
+
+
+def test_what_is_kept_of_the_best_is_the_best() -> None:
+    scores = iter([0.1, 0.5, 0.3])
+    kept: list[Snapshot] = []
+    result = train(
+        validate=lambda _: next(scores), selected_on=VALIDATION, checkpoint_every=ROLLOUT,
+        keep=kept.append,
+    )  # fmt: skip
+    of_then = replace(kept[1].checkpoint, environment={})
+    assert result.best.content_hash == of_then.content_hash
+
+
+def test_markets_are_told_with_what_was_earned_there(phase_1: TrainingResult) -> None:
+    assert set(phase_1.market_returns) == set(phase_1.market_draws)
+    told = [pnl for pnl in phase_1.market_returns.values() if pnl is not None]
+    assert told
+    assert np.isfinite(told).all()
 
 
 def test_progress_is_told_after_each_rollout(phase_1: TrainingResult) -> None:

@@ -1,0 +1,142 @@
+"""Validation while training: which episodes, when it has fallen too far, which checkpoint is best.
+
+The score is dollars an episode, mean over the same episodes every time, as the deterministic policy
+trades them: liquidation or settlement, fees on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kalshi_pipeline.config import WatchConfig
+from kalshi_pipeline.errors import TrainingDiverged
+from kalshi_pipeline.learning.policy import NetworkPolicy
+from kalshi_pipeline.storage.checkpoints import Checkpoint
+from kalshi_pipeline.trading.tape import Universe
+
+_CHOICE_SEED = 20_251_214  # of the episodes to validate on: never of the run, so that runs compare
+
+
+def validation_episodes(universe: Universe, max_steps: int) -> NDArray[np.int64]:
+    """Indices of the episodes to validate on, ascending: all, or as many as fit.
+
+    Where all are longer than the bound together, a market's first drawn segment comes before any
+    market's second, in a fixed random order, and what would pass the bound is left out; one is
+    always taken.
+
+    Args:
+        universe: of the validation sessions.
+        max_steps: most steps of all chosen episodes together.
+    """
+    steps = np.array([episode.steps for episode in universe.episodes], np.int64)
+    if steps.sum() <= max_steps:
+        return np.arange(len(universe))
+    turn: dict[tuple[int, str], int] = {}
+    order: list[tuple[int, int, int]] = []
+    for index in np.random.default_rng(_CHOICE_SEED).permutation(len(universe)).tolist():
+        market = (universe.episodes[index].session, universe.episodes[index].market)
+        turn[market] = turn.get(market, 0) + 1
+        order.append((turn[market], len(order), index))
+    chosen: list[int] = []
+    room = max_steps
+    for *_, index in sorted(order):
+        if steps[index] <= room:
+            chosen.append(index)
+            room -= int(steps[index])
+    return np.array(sorted(chosen or [int(steps.argmin())]), np.int64)
+
+
+def part_of(universe: Universe, episodes: NDArray[np.int64]) -> Universe:
+    """The universe of these episodes alone, on the same tape.
+
+    Args:
+        universe: all.
+        episodes: indices, without repetition.
+    """
+    tape = universe.tape
+    by_episode = ("first_row", "end_row", "first_step", "end_step", "settlement_bp", "grid")
+    columns = {name: getattr(tape, name)[episodes] for name in (*by_episode, "fee_schedule")}
+    chosen = tuple(universe.episodes[index] for index in episodes.tolist())
+    return Universe(tape._replace(**columns), chosen)
+
+
+def drop(scores: Sequence[float], floor: float) -> float:
+    """By which share of the best score the last one lies below it; 0 where it is the best.
+
+    The share is of the best score's size, and of `floor` where that is smaller: next to a best of
+    zero any difference would be infinitely large.
+
+    Args:
+        scores: dollars an episode, in time order.
+        floor: dollars an episode, above 0.
+    """
+    best = max(scores)
+    return (best - scores[-1]) / max(abs(best), floor)
+
+
+def fallen(scores: Sequence[float], config: WatchConfig) -> float | None:
+    """The drop of the last score where it is reason to stop, else None.
+
+    It is one when the last `validation_patience` scores all lie further below the best than
+    `validation_drop` allows, and there are `validation_min` scores or more: a policy that explores
+    trades worse for a while, and the first of all often does nothing and so loses nothing.
+
+    Args:
+        scores: dollars an episode, in time order.
+        config: when to stop.
+    """
+    patience = config.validation_patience
+    if len(scores) < max(config.validation_min, patience + 1):
+        return None
+    floor = config.validation_floor_dollars
+    drops = [drop(scores[: len(scores) - back], floor) for back in range(patience)]
+    return drops[0] if min(drops) > config.validation_drop else None
+
+
+class Selection:
+    """Scores of the policies of a phase, and the best checkpoint; the earliest of equals.
+
+    Args:
+        validate: scores a policy, higher is better; None = nothing is ever scored.
+        scores: what was scored before the phase was resumed.
+        best: the best of those.
+
+    Attributes:
+        scores: (timesteps, score) of every validation.
+        best: the checkpoint with the highest score so far; the caller sets it.
+    """
+
+    def __init__(
+        self,
+        validate: Callable[[NetworkPolicy], float] | None,
+        scores: Sequence[tuple[int, float]] = (),
+        best: Checkpoint | None = None,
+    ) -> None:
+        self.scores = list(scores)
+        self.best = best
+        self._validate = validate
+
+    def score(self, policy: NetworkPolicy, timesteps: int) -> bool:
+        """Score a policy; whether it is the best so far.
+
+        Args:
+            policy: of the present weights.
+            timesteps: environment steps of the phase so far.
+
+        Raises:
+            TrainingDiverged: the score is not finite.
+        """
+        score = self._validate(policy) if self._validate else float("nan")
+        if not np.isfinite(score):
+            raise TrainingDiverged(
+                "a validation score is not finite",
+                row=timesteps,
+                rule="finite score",
+                value=score,
+            )
+        better = all(score > earlier for _, earlier in self.scores)
+        self.scores.append((timesteps, score))
+        return better

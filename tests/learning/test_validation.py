@@ -1,0 +1,106 @@
+"""Which episodes validate, and when a fallen score is reason to stop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kalshi_pipeline.config import TradingConfig, WatchConfig
+from kalshi_pipeline.learning.validation import drop, fallen, part_of, validation_episodes
+from kalshi_pipeline.trading.simulator import Simulator
+from kalshi_pipeline.trading.tape import Universe
+from tests.tapes import random_universe
+
+UNIVERSE = random_universe(np.random.default_rng(3), episodes=9, steps=40)
+STEPS = np.array([episode.steps for episode in UNIVERSE.episodes])
+CONFIG = WatchConfig(validation_min=4, validation_patience=2)
+
+
+@given(st.integers(1, int(STEPS.sum()) + 5))
+def test_as_many_episodes_as_fit_always_the_same_and_never_none(bound: int) -> None:
+    chosen = validation_episodes(UNIVERSE, bound)
+    np.testing.assert_array_equal(chosen, validation_episodes(UNIVERSE, bound))
+    assert (np.diff(chosen) > 0).all()
+    assert len(chosen) >= 1
+    left = np.setdiff1d(np.arange(len(UNIVERSE)), chosen)
+    if len(chosen) > 1:
+        assert STEPS[chosen].sum() <= bound
+    if len(left) and STEPS[chosen].sum() <= bound:
+        assert STEPS[left].min() > bound - STEPS[chosen].sum()
+
+
+def test_all_episodes_where_there_is_room() -> None:
+    np.testing.assert_array_equal(validation_episodes(UNIVERSE, 10**6), np.arange(9))
+
+
+def test_every_market_comes_before_a_second_segment_of_one() -> None:
+    from dataclasses import replace
+
+    episodes = tuple(
+        replace(episode, market=f"M{place % 3}", segment=place, steps=10)
+        for place, episode in enumerate(UNIVERSE.episodes)
+    )
+    universe = Universe(UNIVERSE.tape, episodes)
+    chosen = validation_episodes(universe, 30)
+    assert {episodes[index].market for index in chosen} == {"M0", "M1", "M2"}
+
+
+def test_a_part_plays_as_the_whole_does() -> None:
+    chosen = np.array([1, 4, 7])
+    part = part_of(UNIVERSE, chosen)
+    assert part.episodes == tuple(UNIVERSE.episodes[index] for index in chosen)
+    whole_lanes, part_lanes = (Simulator(u, 3, TradingConfig()) for u in (UNIVERSE, part))
+    whole_lanes.reset(range(3), chosen)
+    part_lanes.reset(range(3), range(3))
+    rng = np.random.default_rng(0)
+    for _ in range(STEPS.max()):
+        np.testing.assert_array_equal(whole_lanes.observation, part_lanes.observation)
+        np.testing.assert_array_equal(whole_lanes.equity_micro, part_lanes.equity_micro)
+        actions = rng.integers(0, 7, 3)
+        whole_lanes.step(actions)
+        part_lanes.step(actions)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([2.0, 1.0], 0.5),
+        ([1.0, 2.0], 0.0),
+        ([-1.0, -1.5], 0.5),  # below zero: of the best score's size
+        ([0.0, -0.01], 0.1),  # near zero: of the floor, 10 cents
+        ([-0.05, -0.1], 0.5),
+    ],
+)
+def test_a_drop_is_a_share_of_the_best_or_of_the_floor(
+    scores: list[float], expected: float
+) -> None:
+    assert drop(scores, 0.1) == pytest.approx(expected)
+
+
+def test_a_drop_must_last_and_be_late_enough() -> None:
+    assert fallen([1.0, 0.2, 0.2], CONFIG) is None  # too early
+    assert fallen([1.0, 1.0, 0.8, 0.2], CONFIG) is None  # it has not lasted
+    assert fallen([1.0, 1.0, 0.6, 0.5], CONFIG) == pytest.approx(0.5)
+    assert fallen([1.0, 0.1, 0.1, 0.75], CONFIG) is None  # it has recovered
+    assert fallen([1.0, 0.1, 0.9, 0.2], CONFIG) is None
+
+
+def test_doing_nothing_at_first_is_no_best_to_fall_from_by_a_cent() -> None:
+    assert fallen([0.0, -0.02, -0.01, -0.02, -0.02], CONFIG) is None
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=20))
+def test_a_best_score_never_stops(scores: list[float]) -> None:
+    assert fallen([*scores, max(scores) + 1], CONFIG) is None
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=20), st.floats(0.01, 3))
+def test_what_stops_lies_below_the_best_by_more_than_allowed(
+    scores: list[float], by: float
+) -> None:
+    config = WatchConfig(validation_min=1, validation_patience=1, validation_drop=by)
+    if (fell := fallen(scores, config)) is not None:
+        assert fell > by
+        assert max(scores) - scores[-1] > by * max(abs(max(scores)), 0.1) * (1 - 1e-9)
