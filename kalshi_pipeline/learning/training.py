@@ -93,10 +93,7 @@ def train_phase(
         IncompatibleCheckpoint: the parent has another network, or `resume` is of another phase.
         TrainingDiverged: a number stopped being finite, or a reward broke its bound.
     """
-    if timesteps < 1:
-        raise PlanError("a phase needs timesteps to train", rule="timesteps >= 1", value=timesteps)
-    if validate and not selected_on:
-        raise PlanError("what validation looks at must be named", rule="selected_on")
+    _check_asked(timesteps, validate is not None, selected_on)
     run = _Run(
         universe, _first_state(universe, phase, config, trading, seed, parent, selected_on),
         parent, curriculum=curriculum, alerts=watching.alerts,
@@ -148,6 +145,13 @@ def train_phase(
         firings=tuple(firings),
         stopped=run.alerts.stop,
     )
+
+
+def _check_asked(timesteps: int, validates: bool, selected_on: Sequence[LineageEntry]) -> None:
+    if timesteps < 1:
+        raise PlanError("a phase needs timesteps to train", rule="timesteps >= 1", value=timesteps)
+    if validates and not selected_on:
+        raise PlanError("what validation looks at must be named", rule="selected_on")
 
 
 def lineage_of(universe: Universe) -> tuple[LineageEntry, ...]:

@@ -216,8 +216,9 @@ def test_a_policy_that_always_holds_raises_the_alarm_and_explores_more(
     }  # fmt: skip
     kept: list[Snapshot] = []
     whole = train(**arguments, keep=kept.append, checkpoint_every=ROLLOUT)
-    assert [firing.rule for firing in whole.firings] == ["hold_dominates", "action_dominates"]
-    assert {firing.timesteps for firing in whole.firings} == {16 * ROLLOUT}  # 1,000 steps
+    alarms = [firing for firing in whole.firings if "dominates" in firing.rule]
+    assert [firing.rule for firing in alarms] == ["hold_dominates", "action_dominates"]
+    assert {firing.timesteps for firing in alarms} == {16 * ROLLOUT}  # 1,000 steps
     assert whole.final.state.knobs["ent_coef"] == 0.15
     for place in (9, 16):  # before the alarm and after it
         folder = tmp_path / str(place)
@@ -227,7 +228,7 @@ def test_a_policy_that_always_holds_raises_the_alarm_and_explores_more(
         assert resumed.final.content_hash == whole.final.content_hash
         assert resumed.firings == whole.firings
     watched = train(**arguments | {"watching": WatchConfig(alerts="record")})
-    assert [firing.rule for firing in watched.firings] == ["hold_dominates", "action_dominates"]
+    assert {"hold_dominates", "action_dominates"} <= {firing.rule for firing in watched.firings}
     assert watched.final.state.knobs["ent_coef"] == CONFIG.ent_coef
     assert differ(watched.final, whole.final)
 
@@ -251,7 +252,7 @@ def test_falling_validation_stops_and_the_best_is_what_counts(tmp_path: Path) ->
     assert whole.best.state.timesteps == 2 * ROLLOUT
     assert whole.records[-1].timesteps == 4 * ROLLOUT
     assert [p.score for p in told] == [0.5, 1.0, 0.6, 0.5]
-    assert [firing.rule for p in told for firing in p.firings] == ["validation_drop"]
+    assert [firing.rule for firing in told[-1].firings] == ["validation_drop"]
     for place in range(4):  # before the best, at it, after it, and once stopped
         folder = tmp_path / str(place)
         folder.mkdir()
