@@ -13,7 +13,7 @@ from kalshi_pipeline.assets.suitable_markets import suitable_markets
 from kalshi_pipeline.assets.training import trained
 from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.resources.warehouse import WarehouseResource
-from kalshi_pipeline.storage.publish import Generation
+from kalshi_pipeline.storage.publish import EXPORTS, Generation
 
 SESSION_ASSETS = (books, feature_tensors, suitable_markets)
 
@@ -27,6 +27,7 @@ def of_sessions(keys: tuple[int, ...]) -> list[dg.AssetDep]:
 def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
     """The asset of one phase."""
     parents = [dg.AssetDep(dg.AssetKey([plan.name, phase.parent]))] if phase.parent else []
+    seeds = f"{plan.seeds} seeds" if plan.seeds > 1 else "one seed"
     known = ", ".join(map(str, phase.sessions))
     after = f" further steps, continuing from {phase.parent}" if phase.parent else " steps"
 
@@ -40,33 +41,38 @@ def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
         code_version=plan_stages.TRAINING_VERSION,
         pool="training",
         tags={"phase": phase.name},
-        description=f"PPO checkpoint after {phase.timesteps:,}{after}, on the suitable markets of "
-        f"session{'s' if len(phase.sessions) > 1 else ''} {known}. Weights and optimiser as "
-        "safetensors, with the lineage of every market they have seen; `exports/model.zip` opens "
-        "in Stable-Baselines3.",
+        description=f"{phase.algorithm.upper()} after {phase.timesteps:,}{after}, {seeds}, on the "
+        f"suitable markets of session{'s' if len(phase.sessions) > 1 else ''} {known}. Weights and "
+        "optimiser as safetensors, with the lineage of every market they have seen; "
+        "`exports/*/model.zip` open in Stable-Baselines3.",
     )
     def checkpoint(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[Any]:
         generation = trained(context, warehouse.open(), plan, phase)
-        return published(generation, context, course_of_training=_course(generation))
+        return published(generation, context, **_course(generation))
 
     return checkpoint
 
 
-def _course(generation: Generation) -> dg.TableMetadataValue:
-    records = json.loads(generation.path("exports/training.json").read_bytes())
-    shown = records[:: max(1, len(records) // DESCRIBED_ROWS)]
-    return table_metadata(
-        [
-            {
-                "timesteps": record["timesteps"],
-                "dollars an episode": (record["diagnostics"]["ended"] or {}).get("pnl_mean"),
-                "entropy": record["entropy"],
-                "hold share": record["diagnostics"]["action_shares"][0],
-                "explained variance": record["explained_variance"],
-                "steps a second": round(record["steps_per_second"]),
-            }
-            for record in shown
-        ]
-    )
+def _course(generation: Generation) -> dict[str, dg.TableMetadataValue]:
+    """The course of each seed's training, and what the seeds came to."""
+    courses = {}
+    for entry in generation.summary["trained"]:
+        name = f"seed_{entry['seed']}"
+        records = json.loads(generation.path(f"{EXPORTS}/{name}/training.json").read_bytes())
+        shown = records[:: max(1, len(records) // DESCRIBED_ROWS)]
+        courses[f"course of training, {name.replace('_', ' ')}"] = table_metadata(
+            [
+                {
+                    "timesteps": record["timesteps"],
+                    "dollars an episode": (record["diagnostics"]["ended"] or {}).get("pnl_mean"),
+                    "entropy": record["entropy"],
+                    "hold share": record["diagnostics"]["action_shares"][0],
+                    "explained variance": record["explained_variance"],
+                    "steps a second": round(record["steps_per_second"]),
+                }
+                for record in shown
+            ]
+        )
+    return {"seeds trained": table_metadata(generation.summary["trained"]), **courses}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kalshi_pipeline.learning.records import TrainingProgress
 
 STOPPED = 128 + signal.SIGTERM
-TOLD = 40  # reports of progress a phase, so that Dagster's event log stays small
+TOLD = 40  # reports of progress a seed, so that Dagster's event log stays small
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -70,16 +70,16 @@ def _die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _teller(path: Path, say: Callable[[str], None]) -> Callable[[TrainingProgress], None]:
-    told = -1
+def _teller(path: Path, say: Callable[[str], None]) -> Callable[[int, TrainingProgress], None]:
+    told = (-1, -1)
 
-    def tell(progress: TrainingProgress) -> None:
+    def tell(seed: int, progress: TrainingProgress) -> None:
         nonlocal told
-        place = progress.timesteps * TOLD // progress.target
+        place = (seed, progress.timesteps * TOLD // progress.target)
         if place == told:
             return
         told = place
-        figures = _figures(progress)
+        figures = {"seed": seed, **_figures(progress)}
         with path.open("a") as file:
             file.write(json.dumps(figures, allow_nan=False) + "\n")
         say(

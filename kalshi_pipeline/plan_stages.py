@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -28,12 +30,12 @@ from kalshi_pipeline.trading.universe import ROW_COLUMNS, Exclusion, SessionData
 
 if TYPE_CHECKING:
     from kalshi_pipeline.learning.records import TrainingProgress, TrainingResult
+    from kalshi_pipeline.learning.runs import TrainingRun
     from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry
 
 EVALUATION = "evaluation"
 TRAINING_VERSION = f"3.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
 EVALUATION_VERSION = "4"  # raise when equal inputs give another report
-SAVE_EVERY = 10_000  # timesteps; plan section 4.5
 _SESSION_INPUTS = (BOOKS, TENSORS, SUITABLE)
 
 
@@ -46,92 +48,132 @@ def train_phase(
     warehouse: Warehouse,
     plan: Plan,
     phase: Phase,
-    progress: Callable[[TrainingProgress], None] | None = None,
+    progress: Callable[[int, TrainingProgress], None] | None = None,
     *,
     now_ms: int,
-    save_every: int = SAVE_EVERY,
     stop: Callable[[], bool] = lambda: False,
 ) -> Generation:
-    """Sessions and the parent's checkpoint -> this phase's checkpoint.
+    """Sessions and the parent's checkpoints -> this phase's checkpoints, one a seed of the plan.
 
-    A phase whose process was killed goes on where its training run last saved.
+    A phase whose process was killed goes on where its training run last saved; a seed that was done
+    by then is not trained again.
 
     Args:
         warehouse: where everything is read and published.
         plan: whose phase it is.
         phase: what to train.
-        progress: called after each rollout.
-        now_ms: names the folder of a new training run, and nothing else; Unix milliseconds.
-        save_every: timesteps between two checkpoints of the run.
+        progress: called after each rollout, with the seed.
+        now_ms: names the folders of new training runs, and nothing else; Unix milliseconds.
         stop: asked after each update; once it says yes, the run is saved and training ends.
 
     Raises:
         NotPublished: a session of the phase has not been materialized; names it.
-        MissingParent: the phase to continue from has no checkpoint.
-        CorruptCheckpoint: the parent's checkpoint, or all of the run's, are damaged.
+        MissingParent: the phase to continue from has no checkpoint of one of the seeds.
+        CorruptCheckpoint: the parent's checkpoint, or all of a run's, are damaged.
         RunInUse: another process trains this phase.
         TrainingStopped: `stop` said yes.
     """
     inputs = _session_inputs(warehouse, phase.sessions)
     parent = _parent(warehouse, plan, phase)
-    if parent is not None:
-        inputs[str(phase.parent)] = parent.content_hash
     config = {
         "timesteps": phase.timesteps,
-        "seed": plan.seed,
-        "save_every": save_every,
+        "save_every": plan.save_every,
         "min_episode_steps": plan.min_episode_steps,
-        "ppo": asdict(plan.ppo),
+        "curriculum": plan.curriculum,
+        "algorithm": phase.algorithm,
+        "learner": asdict(phase.learner),
         "trading": asdict(plan.trading),
     }
-    recipe = Recipe(TRAINING_VERSION, config, inputs)
+    continued = {} if parent is None else {str(phase.parent): parent.content_hash}
+    recipe = Recipe(TRAINING_VERSION, config | {"seeds": plan.trained_seeds}, inputs | continued)
     name = phase_name(plan, phase.name)
     if found := warehouse.made_from(name, None, recipe):
         return found
 
-    from kalshi_pipeline.learning import training
     from kalshi_pipeline.learning.runs import RunKey, open_run
 
     universe, _ = build_universe(
         [load_session(warehouse, session) for session in phase.sessions], plan.min_episode_steps
     )
-    first = None if parent is None else _load_parent(name, parent)
-    key = RunKey(plan.name, phase.name, plan.seed, "ppo", phase.sessions, recipe.digest)
-    with open_run(warehouse.root, key, now_ms, warehouse.files) as run:
-        result = training.train_phase(
-            universe,
-            phase=phase.name,
-            timesteps=phase.timesteps,
-            config=plan.ppo,
-            trading=plan.trading,
-            seed=plan.seed,
-            parent=first,
-            progress=progress,
-            keep=run.save,
-            resume=run.resume_point(),
-            checkpoint_every=save_every,
-            stop=stop,
-        )
-        generation = _publish(warehouse, name, recipe, result, universe)
-        run.finish(generation.content_hash)
+    parents = {} if parent is None else _load_parents(plan, phase, parent)
+    results: dict[int, TrainingResult] = {}
+    with ExitStack() as held:
+        runs = []
+        for seed in plan.trained_seeds:
+            first = parents.get(seed)
+            # of this seed alone: how many others there are changes nothing about it
+            above = {} if first is None else {str(phase.parent): first.content_hash}
+            digest = Recipe(TRAINING_VERSION, config, inputs | above).digest
+            key = RunKey(plan.name, phase.name, seed, phase.algorithm, phase.sessions, digest)
+            runs.append(held.enter_context(open_run(warehouse.root, key, now_ms, warehouse.files)))
+            tell = None if progress is None else partial(progress, seed)
+            results[seed] = _train_seed(universe, plan, phase, seed, first, runs[-1], tell, stop)
+        generation = _publish(warehouse, name, recipe, results, universe)
+        for run in runs:
+            run.finish(generation.content_hash)
     return generation
 
 
+def _train_seed(
+    universe: Universe,
+    plan: Plan,
+    phase: Phase,
+    seed: int,
+    parent: Checkpoint | None,
+    run: TrainingRun,
+    progress: Callable[[TrainingProgress], None] | None,
+    stop: Callable[[], bool],
+) -> TrainingResult:
+    from kalshi_pipeline.learning import training
+
+    return training.train_phase(
+        universe,
+        phase=phase.name,
+        timesteps=phase.timesteps,
+        config=phase.learner,
+        trading=plan.trading,
+        seed=seed,
+        parent=parent,
+        curriculum=plan.curriculum,
+        progress=progress,
+        keep=run.save,
+        resume=run.resume_point(),
+        checkpoint_every=plan.save_every,
+        stop=stop,
+    )
+
+
 def _publish(
-    warehouse: Warehouse, name: str, recipe: Recipe, result: TrainingResult, universe: Universe
+    warehouse: Warehouse,
+    name: str,
+    recipe: Recipe,
+    results: Mapping[int, TrainingResult],
+    universe: Universe,
 ) -> Generation:
     from kalshi_pipeline.storage import checkpoints, sb3
 
     with warehouse.stage(name, None, recipe) as staging:
-        checkpoints.save(result.final, staging.folder)
-        exports = staging.folder / EXPORTS
-        exports.mkdir()
-        sb3.export_sb3_zip(result.final, exports / "model.zip")
-        records = [asdict(record) for record in result.records]
-        (exports / "training.json").write_text(json.dumps(records))
+        trained = []
+        for seed, result in results.items():
+            folder = staging.folder / checkpoints.seed_folder(seed)
+            exports = staging.folder / EXPORTS / folder.name
+            folder.mkdir()
+            exports.mkdir(parents=True)
+            checkpoints.save(result.best, folder)
+            sb3.export_sb3_zip(result.best, exports / "model.zip")
+            records = [asdict(record) for record in result.records]
+            (exports / "training.json").write_text(json.dumps(records))
+            trained.append(
+                {
+                    "seed": seed,
+                    "timesteps": result.best.state.timesteps,
+                    "timesteps_total": result.best.state.timesteps_total,
+                    "validation": max((score for _, score in result.validations), default=None),
+                }
+            )
         staging.summary.update(
-            timesteps=result.timesteps,
-            timesteps_total=result.final.state.timesteps_total,
+            seeds=len(results),
+            trained=trained,
             episodes=len(universe),
             markets=len({(e.session, e.market) for e in universe.episodes}),
             events=len({e.event for e in universe.episodes}),
@@ -165,7 +207,7 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
     from kalshi_pipeline.learning.policy import NetworkPolicy
     from kalshi_pipeline.storage import checkpoints
 
-    checkpoint = checkpoints.load(trained.verified())
+    checkpoint = checkpoints.load_seeds(trained.verified())[plan.seed]
     universes: dict[int, Universe] = {}
     exclusions: list[Exclusion] = []
     for session in plan.roles:
@@ -252,18 +294,27 @@ def _parent(warehouse: Warehouse, plan: Plan, phase: Phase) -> Generation | None
         ) from error
 
 
-def _load_parent(name: str, parent: Generation) -> Checkpoint:
+def _load_parents(plan: Plan, phase: Phase, parent: Generation) -> dict[int, Checkpoint]:
     from kalshi_pipeline.storage import checkpoints
 
+    above = phase_name(plan, str(phase.parent))
     try:
-        return checkpoints.load(parent.verified())
+        parents = checkpoints.load_seeds(parent.verified())
     except (CorruptFile, CorruptCheckpoint) as error:
         raise CorruptCheckpoint(
-            f"the checkpoint that {name} continues from is damaged ({error}); materialize "
-            f"{'/'.join(parent.folder.parent.parts[-2:])} again, which makes it anew",
+            f"the checkpoint that {phase_name(plan, phase.name)} continues from is damaged "
+            f"({error}); materialize {above} again, which makes it anew",
             rule="parent",
             value=str(parent.folder),
         ) from error
+    if missing := [seed for seed in plan.trained_seeds if seed not in parents]:
+        raise MissingParent(
+            f"seed {missing[0]} of {phase.name} continues from {phase.parent}, which has "
+            f"no checkpoint of that seed; materialize {above} first",
+            rule="parent",
+            value=missing,
+        )
+    return parents
 
 
 def _provenance(
@@ -282,7 +333,7 @@ def _provenance(
         "checkpoint": trained.content_hash,
         "phases": [asdict(phase) for phase in plan.phases],
         "seed": plan.seed,
-        "timesteps_total": trained.summary["timesteps_total"],
+        "timesteps_total": trained.summary["trained"][0]["timesteps_total"],
         "code_version": version("kalshi-pipeline"),
         "feature_table_version": FEATURE_TABLE_VERSION,
         "generated": any(figures["generated"] for figures in quality.values()),

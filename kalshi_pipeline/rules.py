@@ -49,16 +49,15 @@ def report_is_complete(evaluation: Generation) -> Finding:
     return Finding(not missing, f"missing parts: {', '.join(missing) or 'none'}")
 
 
-def weights_are_sound(checkpoint: Generation) -> Finding:
-    """Every tensor of a checkpoint is there, of its shape, and finite."""
+def weights_are_sound(phase: Generation) -> Finding:
+    """Every tensor of every seed's checkpoint is there, of its shape, and finite."""
     from kalshi_pipeline.errors import TrainingError
     from kalshi_pipeline.storage import checkpoints
 
     try:
-        state = checkpoints.load(checkpoint.verified()).state
+        states = [one.state for one in checkpoints.load_seeds(phase.verified()).values()]
     except TrainingError as error:
         return Finding(False, str(error))
-    markets = len({(entry.session, entry.market) for entry in state.lineage})
-    return Finding(
-        markets > 0, f"{state.timesteps_total:,} steps in all, {markets} markets in its lineage"
-    )
+    markets = [len({(e.session, e.market) for e in state.lineage}) for state in states]
+    steps = ", ".join(f"{state.timesteps_total:,}" for state in states)
+    return Finding(min(markets) > 0, f"{steps} steps in all, {min(markets)} markets in the lineage")

@@ -24,10 +24,11 @@ from kalshi_pipeline.features.build import read_tensors
 from kalshi_pipeline.market.replay_tables import RowKind
 from kalshi_pipeline.plan_stages import EVALUATION
 from kalshi_pipeline.recordings.messages import MessageKind
+from kalshi_pipeline.storage.checkpoints import TRAINER, seed_folder
 from kalshi_pipeline.storage.publish import CURRENT, Generation, Warehouse, read_manifest
 from kalshi_pipeline.storage.views import Part, Table, View, write_database
 
-VIEWS_VERSION = "1"
+VIEWS_VERSION = "2"
 SAMPLE_STEPS = 10_000  # of a session's features
 ROW = "row"
 
@@ -111,7 +112,7 @@ def refresh_views(warehouse: Warehouse) -> Path:
         Table("features", "the columns of an observation", _rows(map(asdict, FEATURES))),
         Table("row_kinds", "kinds of the rows of books", _kinds(RowKind)),
         Table("message_kinds", "kinds of the rows of messages", _kinds(MessageKind)),
-        Table("checkpoints", "what each phase of a plan trained", _checkpoints(plans)),
+        Table("checkpoints", "what each phase trained: a row a seed", _checkpoints(plans)),
         Table("lineage", "market time that reached a checkpoint's weights", _lineage(plans)),
         Table("reports", "the verdict on each plan", _reports(reports)),
         Table("report_policies", "the policies of each report's tables", _policies(reports)),
@@ -224,15 +225,18 @@ def _checkpoints(outputs: Iterable[_Output]) -> pa.Table:
         if phase != EVALUATION:
             inputs = read_manifest(generation.folder)["recipe"]["inputs"]
             parents = [name for name in inputs if name.startswith("phase_")]
-            rows.append(
+            figures = {k: v for k, v in generation.summary.items() if k != "trained"}
+            rows += [
                 {
                     "plan": plan,
                     "phase": phase,
                     "checkpoint": generation.content_hash,
                     "parent": inputs[parents[0]] if parents else None,
-                    **generation.summary,
+                    **figures,
+                    **trained,
                 }
-            )
+                for trained in generation.summary["trained"]
+            ]
     return _rows(rows)
 
 
@@ -242,7 +246,9 @@ def _lineage(outputs: Iterable[_Output]) -> pa.Table:
         for output, generation in _sound(outputs)
         for plan, _, phase in [output.asset.partition("/")]
         if phase != EVALUATION
-        for entry in _json(generation, "trainer.json")["lineage"]
+        # every seed of a phase learned from the same
+        for seed in [generation.summary["trained"][0]["seed"]]
+        for entry in _json(generation, f"{seed_folder(seed)}/{TRAINER}")["lineage"]
     )
 
 

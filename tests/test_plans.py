@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kalshi_pipeline import plans
-from kalshi_pipeline.config import PPOConfig, StepConfig, TradingConfig
+from kalshi_pipeline.config import A2CConfig, PPOConfig, StepConfig, TradingConfig
 from kalshi_pipeline.errors import PlanError
 from kalshi_pipeline.plans import DEFAULT_PLAN, load_plan, plan_names, steps_of
 
@@ -100,7 +100,10 @@ def test_a_plan_leaves_the_account_alone_and_a_forward_test_unseen(name):
 
 
 def test_full_budgets_use_the_hyper_parameters_of_the_plan():
-    assert load_plan("training_plan").ppo == load_plan("recorded").ppo == PPOConfig()
+    for name in ("training_plan", "recorded"):
+        plan = load_plan(name)
+        assert {phase.learner for phase in plan.phases} == {PPOConfig()}
+        assert (plan.curriculum, plan.save_every) == (True, 10_000)
 
 
 # --- step clocks
@@ -133,10 +136,35 @@ def test_a_good_plan_is_read(folder):
     )
     assert plan.phase("phase_2").parent == "phase_1"
     assert plan.sessions == (1, 2, 3)
-    assert plan.ppo.hidden == (8, 8)
+    assert {phase.learner.hidden for phase in plan.phases} == {(8, 8)}
+    assert {phase.algorithm for phase in plan.phases} == {"ppo"}
+    assert plan.learners["ppo"] == plan.phases[0].learner
     assert plan.evaluation.n_envs == 4
     with pytest.raises(PlanError, match="no such phase"):
         plan.phase("phase_9")
+
+
+def test_a_phase_has_its_algorithm_and_its_own_settings(folder):
+    content = GOOD.replace(
+        "timesteps = 200\n", 'timesteps = 200\nalgorithm = "a2c"\n[phase.a2c]\nn_steps = 8\n'
+    ).replace('parent = "phase_1"\n', "")
+    first, second = load(folder, content + "[a2c]\nn_envs = 32\nn_steps = 4\n").phases
+    assert first.learner == PPOConfig()
+    assert second.learner == A2CConfig(n_envs=32, n_steps=8)
+    assert second.algorithm == "a2c"
+
+
+def test_a_plan_says_how_it_trains_once_for_all_phases(folder):
+    plan = load(
+        folder,
+        "seed = 5\nseeds = 3\ncurriculum = false\nsave_every = 5_000\nmask_actions = true\n"
+        + GOOD
+        + "[a2c]\nmask_actions = false\n",
+    )
+    assert plan.trained_seeds == (5, 6, 7)
+    assert (plan.curriculum, plan.save_every) == (False, 5_000)
+    assert all(phase.learner.mask_actions for phase in plan.phases)
+    assert not plan.learners["a2c"].mask_actions
 
 
 def test_an_unknown_plan_says_which_there_are():
@@ -168,6 +196,22 @@ BAD = {
     "a setting of another kind": (GOOD + '[steps]\nmin_step_ms = "fast"\n', "min_step_ms"),
     "a fraction of an epoch": (GOOD + "[ppo]\nn_epochs = 1.5\n", "n_epochs"),
     "settings that are no table": ("steps = 5\n" + GOOD, "is a table"),
+    "a word where a switch belongs": ('curriculum = "yes"\n' + GOOD, "curriculum of the plan"),
+    "a seed that is no whole number": ("seed = 1.5\n" + GOOD, "seed of the plan"),
+    "no seeds": ("seeds = 0\n" + GOOD, "seeds is 1 or more"),
+    "a negative seed": ("seed = -1\n" + GOOD, "seed is 0 or more"),
+    "no saving": ("save_every = 0\n" + GOOD, "save_every is 1 or more"),
+    "no such algorithm": (GOOD.replace("[[evaluate]]", 'algorithm = "dqn"\n[[evaluate]]'),
+                          "phase_2 learns by ppo, a2c.*not by 'dqn'"),
+    "settings of another algorithm": (
+        GOOD.replace("[[evaluate]]", "[phase.a2c]\nn_envs = 8\n[[evaluate]]"),
+        r"phase_2 learns by ppo: its \[phase.a2c\] means nothing"),
+    "a misspelt setting of a phase": (
+        GOOD.replace("[[evaluate]]", "[phase.ppo]\nn_env = 8\n[[evaluate]]"),
+        r"\[phase.ppo\] of phase_2 has unknown keys: n_env"),
+    "another network than the parent's": (
+        GOOD.replace("[[evaluate]]", "[phase.ppo]\nhidden = [8]\n[[evaluate]]"),
+        r"phase_2 has hidden layers \(8,\), phase_1"),
     "a session tested twice": (GOOD + '[[evaluate]]\nsession = 3\nrole = "x"\n', "each once"),
     "a test without a role": (GOOD.replace("role", "rule"), "lacks role"),
 }  # fmt: skip

@@ -5,12 +5,19 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kalshi_pipeline.config import EvaluationConfig, PPOConfig, StepConfig, TradingConfig
+from kalshi_pipeline.config import (
+    CONFIGS,
+    EvaluationConfig,
+    LearnerConfig,
+    PPOConfig,
+    StepConfig,
+    TradingConfig,
+)
 from kalshi_pipeline.errors import InvalidName, PlanError
 from kalshi_pipeline.names import session_id
 
@@ -22,7 +29,16 @@ DEFAULT_PLAN = "training_plan"
 _PHASE = re.compile(r"phase_[1-9]", re.ASCII)
 _REQUIRED = ("title", "phase", "evaluate")
 _BELIEVED = ("session", "quality_score", "data_points", "suitable_markets", "priority")
-_OPTIONAL = ("believed", "seed", "min_episode_steps", "steps", "trading", "ppo", "evaluation")
+_VALUES = {
+    "seed": 0,
+    "seeds": 1,
+    "min_episode_steps": 50,
+    "save_every": 10_000,  # training plan, section 4.5
+    "curriculum": True,
+    "mask_actions": False,
+}
+_SECTIONS = {"steps": StepConfig(), "trading": TradingConfig(), "evaluation": EvaluationConfig()}
+_OPTIONAL = ("believed", *_VALUES, *_SECTIONS, *CONFIGS)
 
 
 @dataclass(frozen=True)
@@ -34,12 +50,19 @@ class Phase:
         sessions: what it trains on.
         timesteps: further steps, on top of the parent's.
         parent: phase to continue from; None starts from fresh weights.
+        learner: how it learns: the algorithm is that of the configuration.
     """
 
     name: str
     sessions: tuple[int, ...]
     timesteps: int
     parent: str | None = None
+    learner: LearnerConfig = field(default_factory=PPOConfig)
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm, a key of `config.CONFIGS`."""
+        return self.learner.algorithm
 
 
 @dataclass(frozen=True)
@@ -48,7 +71,12 @@ class Plan:
 
     Args:
         roles: session -> what its evaluation is for, in the order of the report.
+        seed: of the first training of each phase.
+        seeds: trainings of each phase, each with the next seed.
         min_episode_steps: shortest segment that becomes an episode.
+        save_every: timesteps between two checkpoints of a training run.
+        curriculum: busy markets first; otherwise all markets alike.
+        learners: algorithm -> its settings, where a phase says nothing else.
         believed: session -> what its author took for true of it, to be held against the measured.
     """
 
@@ -57,10 +85,13 @@ class Plan:
     phases: tuple[Phase, ...]
     roles: Mapping[int, str]
     seed: int
+    seeds: int
     min_episode_steps: int
+    save_every: int
+    curriculum: bool
     steps: StepConfig
     trading: TradingConfig
-    ppo: PPOConfig
+    learners: Mapping[str, LearnerConfig]
     evaluation: EvaluationConfig
     believed: Mapping[int, Mapping[str, Any]]
 
@@ -69,6 +100,11 @@ class Plan:
         """Every session the plan uses, trained on first."""
         trained = (session for phase in self.phases for session in phase.sessions)
         return tuple(dict.fromkeys((*trained, *self.roles)))
+
+    @property
+    def trained_seeds(self) -> tuple[int, ...]:
+        """The seeds each phase is trained with."""
+        return tuple(range(self.seed, self.seed + self.seeds))
 
     def phase(self, name: str) -> Phase:
         """One of the phases.
@@ -121,37 +157,59 @@ def steps_of(session: int) -> StepConfig:
 
 def _parse(name: str, content: Mapping[str, Any]) -> Plan:
     _check_keys(content, _REQUIRED, _OPTIONAL, "the plan")
-    for entry in content["phase"]:
-        _check_keys(entry, ("name", "sessions", "timesteps"), ("parent",), "a phase")
     for entry in content["evaluate"]:
         _check_keys(entry, ("session", "role"), (), "an evaluation")
     for entry in content.get("believed", ()):
         _check_keys(entry, _BELIEVED, (), "a belief")
-    phases = tuple(
-        Phase(
-            str(entry["name"]),
-            tuple(map(session_id, entry["sessions"])),
-            int(entry["timesteps"]),
-            entry.get("parent"),
+    values = _overridden(_VALUES, {k: v for k, v in content.items() if k in _VALUES}, "the plan")
+    for key, least in (("seed", 0), ("seeds", 1), ("min_episode_steps", 1), ("save_every", 1)):
+        if values[key] < least:
+            raise ValueError(f"{key} is {least} or more, was {values[key]}")
+    masked = values.pop("mask_actions")
+    learners = {
+        algorithm: _settings(
+            kind(mask_actions=masked), content.get(algorithm, {}), f"[{algorithm}]"
         )
-        for entry in content["phase"]
-    )
+        for algorithm, kind in CONFIGS.items()
+    }
+    phases = tuple(_phase(entry, learners) for entry in content["phase"])
     _check_phases(phases)
     roles = {session_id(entry["session"]): str(entry["role"]) for entry in content["evaluate"]}
     if not 0 < len(roles) == len(content["evaluate"]):
         raise ValueError("a plan evaluates one session or more, each once")
+    sections: dict[str, Any] = {
+        key: _settings(default, content.get(key, {}), f"[{key}]")
+        for key, default in _SECTIONS.items()
+    }
     return Plan(
         name=name,
         title=content["title"],
         phases=phases,
         roles=roles,
-        seed=int(content.get("seed", 0)),
-        min_episode_steps=int(content.get("min_episode_steps", 50)),
-        steps=_settings(StepConfig(), content.get("steps", {})),
-        trading=_settings(TradingConfig(), content.get("trading", {})),
-        ppo=_settings(PPOConfig(), content.get("ppo", {})),
-        evaluation=_settings(EvaluationConfig(), content.get("evaluation", {})),
+        learners=learners,
         believed={session_id(entry["session"]): entry for entry in content.get("believed", ())},
+        **values,
+        **sections,
+    )
+
+
+def _phase(entry: Any, learners: Mapping[str, LearnerConfig]) -> Phase:
+    optional = ("parent", "algorithm", *learners)
+    _check_keys(entry, ("name", "sessions", "timesteps"), optional, "a phase")
+    name, algorithm = str(entry["name"]), entry.get("algorithm", PPOConfig.algorithm)
+    if algorithm not in learners:
+        raise ValueError(f"{name} learns by {', '.join(learners)}, not by {algorithm!r}")
+    if unused := [other for other in learners if other in entry and other != algorithm]:
+        raise ValueError(f"{name} learns by {algorithm}: its [phase.{unused[0]}] means nothing")
+    timesteps = _overridden({"timesteps": 1}, {"timesteps": entry["timesteps"]}, name)["timesteps"]
+    return Phase(
+        name=name,
+        sessions=tuple(map(session_id, entry["sessions"])),
+        timesteps=timesteps,
+        parent=entry.get("parent"),
+        learner=_settings(
+            learners[algorithm], entry.get(algorithm, {}), f"[phase.{algorithm}] of {name}"
+        ),
     )
 
 
@@ -169,7 +227,7 @@ def _check_keys(
 
 
 def _check_phases(phases: tuple[Phase, ...]) -> None:
-    seen: set[str] = set()
+    seen: dict[str, Phase] = {}
     if not phases:
         raise ValueError("a plan has one phase or more")
     for phase in phases:
@@ -183,15 +241,25 @@ def _check_phases(phases: tuple[Phase, ...]) -> None:
             raise ValueError(f"{phase.name} needs sessions and a positive number of timesteps")
         if phase.name in seen:
             raise ValueError(f"{phase.name} stands there twice")
-        seen.add(phase.name)
+        parent = seen.get(phase.parent or "", phase)
+        if parent.learner.hidden != phase.learner.hidden:
+            raise ValueError(
+                f"{phase.name} has hidden layers {phase.learner.hidden}, {parent.name}, from which "
+                f"it continues, {parent.learner.hidden}"
+            )
+        seen[phase.name] = phase
 
 
-def _settings(default: T, overrides: Mapping[str, Any]) -> T:
+def _settings(default: T, overrides: Any, where: str) -> T:
     known = {field.name: getattr(default, field.name) for field in fields(default)}  # type: ignore[arg-type]
-    _check_keys(overrides, (), tuple(known), type(default).__name__)
+    return replace(default, **_overridden(known, overrides, where))  # type: ignore[type-var]
+
+
+def _overridden(known: Mapping[str, Any], overrides: Any, where: str) -> dict[str, Any]:
+    _check_keys(overrides, (), tuple(known), where)
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in overrides.items()}
     for key, value in values.items():
         kind = type(known[key])
         if type(value) is not kind and not (kind is float and type(value) is int):
-            raise TypeError(f"{key} is a value like {known[key]!r}, was {value!r}")
-    return replace(default, **values)  # type: ignore[type-var]
+            raise TypeError(f"{key} of {where} is a value like {known[key]!r}, was {value!r}")
+    return {**known, **values}

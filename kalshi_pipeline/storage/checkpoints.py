@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -38,6 +39,7 @@ LEARNER, ENVIRONMENT = "learner.safetensors", "environment.safetensors"
 REQUIRED, OPTIONAL = (POLICY, OPTIMIZER, TRAINER), (ENVIRONMENT, LEARNER)
 DTYPES = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "BOOL": np.bool_}
 MOMENTS = ("exp_avg", "exp_avg_sq")
+_SEED = re.compile(r"seed_([0-9]{1,18})", re.ASCII)
 
 
 @dataclass(frozen=True, order=True)
@@ -160,6 +162,25 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     """
     for name, content in encode(checkpoint).items():
         (folder / name).write_bytes(content)
+
+
+def seed_folder(seed: int) -> str:
+    """Where a phase keeps the checkpoint it trained with this seed."""
+    return f"seed_{seed}"
+
+
+def load_seeds(folder: Path) -> dict[int, Checkpoint]:
+    """Every checkpoint of a phase, by seed, ascending.
+
+    Raises:
+        CorruptCheckpoint: there is none, or one is damaged; see `load`.
+        IncompatibleCheckpoint: see `load`.
+    """
+    found = (_SEED.fullmatch(path.name) for path in folder.iterdir())
+    seeds = sorted(int(match[1]) for match in found if match)
+    if not seeds:
+        raise CorruptCheckpoint("a phase has no checkpoint of any seed", value=str(folder))
+    return {seed: load(folder / seed_folder(seed)) for seed in seeds}
 
 
 def load(folder: Path) -> Checkpoint:
