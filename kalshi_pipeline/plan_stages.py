@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry
 
 EVALUATION = "evaluation"
-TRAINING_VERSION = f"3.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
+TRAINING_VERSION = f"4.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
 EVALUATION_VERSION = "4"  # raise when equal inputs give another report
 _SESSION_INPUTS = (BOOKS, TENSORS, SUITABLE)
 

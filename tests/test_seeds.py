@@ -1,0 +1,124 @@
+"""Several seeds a phase: each on its own, none trained twice, each from its own parent."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kalshi_pipeline import plan_stages
+from kalshi_pipeline.config import PPOConfig
+from kalshi_pipeline.errors import CorruptCheckpoint, MissingParent
+from kalshi_pipeline.plans import Phase, Plan, load_plan
+from kalshi_pipeline.rules import weights_are_sound
+from kalshi_pipeline.storage.checkpoints import load_seeds
+from kalshi_pipeline.storage.publish import Generation, Warehouse
+from tests.test_stages import materialize
+
+TINY = PPOConfig(hidden=(8, 8), n_envs=4, n_steps=16, batch_size=32, n_epochs=1)
+ROLLOUTS = 3
+
+
+@pytest.fixture(scope="module")
+def data(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A warehouse with one session and nothing trained."""
+    warehouse = Warehouse(tmp_path_factory.mktemp("data"))
+    materialize(warehouse, generated / "901")
+    return warehouse.root
+
+
+@pytest.fixture
+def warehouse(data: Path, tmp_path: Path) -> Warehouse:
+    shutil.copytree(data, tmp_path / "warehouse")
+    return Warehouse(tmp_path / "warehouse")
+
+
+def plan_of(seeds: int, first: int = 7) -> Plan:
+    """Two tiny phases on one session."""
+    steps = ROLLOUTS * TINY.rollout_steps
+    phases = (
+        Phase("phase_1", (901,), steps, None, TINY),
+        Phase("phase_2", (901,), steps, "phase_1", TINY),
+    )
+    return replace(
+        load_plan("quick"), phases=phases, seed=first, seeds=seeds, save_every=TINY.rollout_steps
+    )
+
+
+class Told:
+    """Which seed was trained, rollout by rollout; fails where it is told to."""
+
+    def __init__(self, fail_at: tuple[int, int] | None = None) -> None:
+        self.rollouts: list[tuple[int, int]] = []
+        self._fail_at = fail_at
+
+    def __call__(self, seed: int, progress) -> None:
+        self.rollouts.append((seed, progress.timesteps // TINY.rollout_steps))
+        if self.rollouts[-1] == self._fail_at:
+            raise KeyboardInterrupt
+
+
+def train(warehouse: Warehouse, plan: Plan, phase: str = "phase_1", told=None) -> Generation:
+    return plan_stages.train_phase(warehouse, plan, plan.phase(phase), told, now_ms=0)
+
+
+def hashes(generation: Generation) -> dict[int, str]:
+    found = load_seeds(generation.verified())
+    return {seed: checkpoint.content_hash for seed, checkpoint in found.items()}
+
+
+def test_each_seed_is_what_it_would_be_alone(warehouse, tmp_path, data) -> None:
+    both = train(warehouse, plan_of(2))
+    shutil.copytree(data, tmp_path / "alone")
+    alone = train(Warehouse(tmp_path / "alone"), plan_of(1, first=8))
+    assert set(hashes(both)) == {7, 8}
+    assert hashes(both)[8] == hashes(alone)[8] != hashes(both)[7]
+    assert [entry["seed"] for entry in both.summary["trained"]] == [7, 8]
+    assert both.summary["seeds"] == 2
+    for seed in (7, 8):
+        records = json.loads(both.path(f"exports/seed_{seed}/training.json").read_bytes())
+        assert records[-1]["timesteps"] == ROLLOUTS * TINY.rollout_steps
+        assert both.path(f"exports/seed_{seed}/model.zip").stat().st_size > 1_000
+    finding = weights_are_sound(both)
+    assert finding.holds, finding.says
+
+
+def test_one_seed_has_a_folder_of_its_own_too(warehouse) -> None:
+    generation = train(warehouse, plan_of(1))
+    inside = {path.name for path in generation.folder.iterdir()}
+    assert inside == {"seed_7", "exports", "manifest.json"}
+
+
+def test_a_seed_that_was_done_when_the_process_died_is_not_trained_again(warehouse, tmp_path, data):
+    with pytest.raises(KeyboardInterrupt):
+        train(warehouse, plan_of(3), told=Told(fail_at=(8, 2)))
+    told = Told()
+    resumed = train(warehouse, plan_of(3), told=told)
+    # of seed 8 the rollout it died in, which had not been saved, and what remained
+    assert told.rollouts == [(8, 2), (8, 3), (9, 1), (9, 2), (9, 3)]
+    shutil.copytree(data, tmp_path / "whole")
+    whole = train(Warehouse(tmp_path / "whole"), plan_of(3))
+    assert resumed.content_hash == whole.content_hash
+    assert train(warehouse, plan_of(3)).reused
+
+
+def test_a_seed_continues_from_its_own_parent(warehouse) -> None:
+    parents = hashes(train(warehouse, plan_of(2)))
+    children = load_seeds(train(warehouse, plan_of(2), "phase_2").verified())
+    assert {seed: child.state.parent for seed, child in children.items()} == parents
+    total = 2 * ROLLOUTS * TINY.rollout_steps
+    assert {child.state.timesteps_total for child in children.values()} == {total}
+
+
+def test_a_seed_without_a_parent_says_what_to_materialize(warehouse) -> None:
+    train(warehouse, plan_of(1))
+    with pytest.raises(MissingParent, match=r"seed 8 of phase_2.*materialize quick/phase_1 first"):
+        train(warehouse, plan_of(2), "phase_2")
+
+
+def test_a_phase_without_any_seed_is_damaged(tmp_path) -> None:
+    with pytest.raises(CorruptCheckpoint, match="no checkpoint of any seed"):
+        load_seeds(tmp_path)
