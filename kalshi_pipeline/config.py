@@ -181,9 +181,27 @@ class SACConfig(LearnerConfig):
     critic_steps: int = 200  # gradient steps of fresh Q networks before the actor follows them
 
 
+@dataclass(frozen=True)
+class CloningConfig(LearnerConfig):
+    """Hyper-parameters of cloning profitable episodes."""
+
+    algorithm: ClassVar[str] = "bc"
+
+    learning_rate: float = 1e-3  # of `imitation`'s BC and of Adam: a loss whose target stands still
+    batch_size: int = 256
+    gradient_steps: int = (
+        64  # after each rollout: 4 looks at each of its steps, did all of them win
+    )
+    # transitions of profitable episodes, the newest; they go into each checkpoint to resume from
+    buffer_size: int = 100_000
+    vf_coef: float = 0.5  # as PPO's
+    # where no parent plays, lanes take turns in how often they act by chance; else they hold
+    act_shares: tuple[float, ...] = (1.0, 0.1, 0.01)
+
+
 # what each algorithm is told, by its name
 CONFIGS: dict[str, type[LearnerConfig]] = {
-    kind.algorithm: kind for kind in (PPOConfig, A2CConfig, SACConfig)
+    kind.algorithm: kind for kind in (PPOConfig, A2CConfig, SACConfig, CloningConfig)
 }
 
 

@@ -21,6 +21,7 @@ KalshiPipelineError
 ├── PlanError                 a training plan that contradicts itself
 ├── TrainingError
 │   ├── NoSuitableMarket      nothing to train on
+│   ├── NoProfitableEpisode   nothing to clone
 │   ├── TrainingDiverged      a number stopped being finite, or broke its bound
 │   ├── MissingParent         the phase to continue from is not there
 │   ├── CorruptCheckpoint     a checkpoint that cannot be trusted
@@ -140,6 +141,10 @@ class TrainingError(KalshiPipelineError):
 
 class NoSuitableMarket(TrainingError):
     """There is nothing to train on."""
+
+
+class NoProfitableEpisode(TrainingError):
+    """No episode ended with a profit: there is nothing to clone."""
 
 
 class TrainingDiverged(TrainingError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from kalshi_pipeline.config import A2CConfig, LearnerConfig, PPOConfig, SACConfig
+from kalshi_pipeline.config import A2CConfig, CloningConfig, LearnerConfig, PPOConfig, SACConfig
 from kalshi_pipeline.errors import PlanError
 from kalshi_pipeline.learning.a2c import make_a2c
+from kalshi_pipeline.learning.cloning import make_cloning
+from kalshi_pipeline.learning.cloning_learner import CloningLearner
 from kalshi_pipeline.learning.learner import Learner
 from kalshi_pipeline.learning.on_policy import OnPolicyLearner
 from kalshi_pipeline.learning.ppo import make_ppo
@@ -32,6 +34,8 @@ def make_learner(env: KalshiVecEnv, config: LearnerConfig, seed: int) -> Learner
         return OnPolicyLearner(make_a2c(env, config, seed), config)
     if isinstance(config, SACConfig):
         return SACLearner(make_sac(env, config, seed), config)
+    if isinstance(config, CloningConfig):
+        return CloningLearner(make_cloning(env, config, seed), config)
     if isinstance(config, PPOConfig):
         return OnPolicyLearner(make_ppo(env, config, seed), config)
     raise PlanError("no algorithm learns by this", rule="algorithm", value=type(config).__name__)

@@ -12,13 +12,21 @@ import pytest
 import torch
 from stable_baselines3.common.callbacks import CallbackList
 
-from kalshi_pipeline.config import CONFIGS, LearnerConfig, SACConfig, TradingConfig
-from kalshi_pipeline.errors import CorruptCheckpoint, PlanError, TrainingDiverged
+from kalshi_pipeline.config import CONFIGS, CloningConfig, LearnerConfig, SACConfig, TradingConfig
+from kalshi_pipeline.errors import (
+    CorruptCheckpoint,
+    NoProfitableEpisode,
+    PlanError,
+    TrainingDiverged,
+)
+from kalshi_pipeline.learning.cloning import Cloning, make_cloning
 from kalshi_pipeline.learning.records import Snapshot, TrainingResult
 from kalshi_pipeline.learning.sac import DiscreteSAC, make_sac, value_of
 from kalshi_pipeline.learning.training import train_phase
 from kalshi_pipeline.storage.checkpoints import Checkpoint, decode, encode
 from kalshi_pipeline.storage.sb3 import export_sb3_zip
+from kalshi_pipeline.trading.actions import Action
+from kalshi_pipeline.trading.simulator import Simulator
 from kalshi_pipeline.trading.vector import KalshiVecEnv
 from tests.learning.toys import Identity
 from tests.tapes import random_universe
@@ -32,6 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "a2c": {},
     # a buffer that is full and written over before the phase ends
     "sac": {"batch_size": 16, "gradient_steps": 4, "critic_steps": 6, "buffer_size": 160},
+    "bc": {"batch_size": 16, "gradient_steps": 4, "buffer_size": 100},
 }
 
 
@@ -181,3 +190,80 @@ def test_a_replay_buffer_of_another_shape_is_not_resumed(broken: str) -> None:
     wrong = {**checkpoint.environment, broken: checkpoint.environment[broken][..., :0]}
     with pytest.raises(CorruptCheckpoint):
         train("sac", resume=replace(kept[0], checkpoint=replace(checkpoint, environment=wrong)))
+
+
+CLONING = CloningConfig(n_envs=6, n_steps=30, hidden=(16, 16), batch_size=64, gradient_steps=8)
+
+
+def clone(config: CloningConfig, rollouts: int) -> Cloning:
+    model = make_cloning(KalshiVecEnv(UNIVERSE, config.n_envs, TradingConfig()), config, seed=0)
+    for _ in model.rollouts(rollouts, CallbackList([])):
+        pass
+    return model
+
+
+def test_what_is_cloned_is_a_profitable_episode_step_by_step() -> None:
+    env = KalshiVecEnv(UNIVERSE, CLONING.n_envs, TradingConfig())
+    model = make_cloning(env, CLONING, seed=0)
+    summaries: list[Any] = []
+    judge = model._judge
+    model._judge = lambda lane, summary: (  # type: ignore[method-assign]
+        summaries.append((summary, list(model.playing[lane]))), judge(lane, summary)
+    )[1]  # fmt: skip
+    for _ in model.rollouts(10, CallbackList([])):
+        pass
+    won = [(summary, actions) for summary, actions in summaries if summary.pnl_micro > 0]
+    assert model.ended.tolist() == [len(summaries), len(won)]
+    assert 0 < len(won) < len(summaries)
+    assert model.shown.profitable_share == pytest.approx(len(won) / len(summaries))
+    assert model.winners.rows == sum(len(actions) for _, actions in won)
+    row, simulator = 0, Simulator(UNIVERSE, 1, TradingConfig())
+    for summary, actions in won:
+        simulator.reset([0], [summary.episode])
+        rewards = []
+        for step, action in enumerate(actions):
+            winners = model.winners
+            np.testing.assert_array_equal(winners.observation[row + step], simulator.observation[0])
+            np.testing.assert_array_equal(winners.mask[row + step], simulator.mask[0])
+            assert winners.action[row + step] == action
+            simulator.step([action])
+            rewards.append(simulator.reward[0])
+        discounted = sum(CLONING.gamma**n * reward for n, reward in enumerate(rewards))
+        assert model.winners.value[row] == pytest.approx(discounted, rel=1e-5, abs=1e-7)
+        row += len(actions)
+
+
+def test_without_a_profitable_episode_nothing_is_cloned_and_the_count_is_told() -> None:
+    idle = replace(CLONING, act_shares=(0.0,))
+    with pytest.raises(NoProfitableEpisode, match=r"none of \d\d+ episodes"):
+        clone(idle, 4)
+
+
+def test_blind_chance_counts_as_if_every_valid_action_had_been_as_likely() -> None:
+    model = clone(CLONING, 0)
+    mask = torch.tensor([[True] * 7, [True, True] + [False] * 5])
+    chances, weights = model.chances(torch.zeros((2, 52)), mask, torch.tensor([0.1, 0.5]))
+    assert torch.allclose(chances.sum(1), torch.ones(2))
+    assert chances[0, Action.HOLD] == pytest.approx(0.9 + 0.1 / 7)
+    assert chances[1].tolist() == pytest.approx([0.75, 0.25, 0, 0, 0, 0, 0])
+    even = mask / mask.sum(1, keepdim=True)
+    assert torch.allclose(chances * weights, even)
+
+
+def test_a_parent_plays_its_own_policy_to_the_end_of_the_phase() -> None:
+    parent = train("ppo").final
+    kept: list[Snapshot] = []
+    train("bc", phase="phase_2", parent=parent, keep=kept.append, checkpoint_every=ROLLOUT)
+    played = kept[-1].checkpoint.environment
+    for name, weight in parent.policy.items():
+        np.testing.assert_array_equal(played[f"behaviour.{name}"], weight)
+    assert (played["winners.weight"] == 1).all()
+
+
+def test_the_newest_transitions_of_winners_are_kept() -> None:
+    model = clone(replace(CLONING, buffer_size=50), 12)
+    more = clone(replace(CLONING, buffer_size=5_000), 12)
+    assert model.winners.rows == 50 < more.winners.rows
+    # both played the same, as one learns from more: the behaviour does not depend on the clone
+    newest = more.winners.value[more.winners.rows - 50 : more.winners.rows]
+    assert sorted(model.winners.value.tolist()) == pytest.approx(sorted(newest.tolist()))

@@ -17,7 +17,8 @@ from kalshi_pipeline.trading.vector import KalshiVecEnv
 from tests.checkpoints import small_checkpoint
 from tests.tapes import random_universe
 
-UNIVERSE = random_universe(np.random.default_rng(5), episodes=4, steps=20)
+UNIVERSE = random_universe(np.random.default_rng(5), episodes=4, steps=5)
+FREE = TradingConfig(fees=False)  # some episodes of the first rollout end with a profit
 SMALL = {"n_envs": 4, "n_steps": 8, "hidden": (8, 8, 4)}
 ALGORITHMS = sorted(CONFIGS)
 
@@ -28,7 +29,7 @@ def learner_of(algorithm: str, **changes: object) -> Learner:
         config = replace(config, batch_size=16)
     if hasattr(config, "critic_steps"):
         config = replace(config, critic_steps=8)
-    return make_learner(KalshiVecEnv(UNIVERSE, config.n_envs, TradingConfig()), config, 0)
+    return make_learner(KalshiVecEnv(UNIVERSE, config.n_envs, FREE), config, 0)
 
 
 def learn(learner: Learner, rollouts: int) -> None:
