@@ -58,7 +58,7 @@ class Engine:
         actions = np.empty(len(observations), np.int64)
         act(
             layout, parameters, np.ascontiguousarray(observations, np.float32), masks,
-            key, counter, self._acting, actions, log_probs,
+            key, counter, self._acting, self._scratch[ACTOR].shares, actions, log_probs,
         )  # fmt: skip
         return actions
 
@@ -128,6 +128,7 @@ def _room(layout: Layout, actions: int, batch: int) -> Scratch:
         numbers=np.empty((2, batch)),
         actions=np.empty(batch, np.int64),
         masks=np.empty((batch, actions), np.bool_),
+        shares=np.empty(actions),
     )
 
 

@@ -48,40 +48,47 @@ def uniform(key: np.uint64, counter: np.uint64) -> float:
 
 
 @lane_part
-def log_normaliser(logits: NDArray[np.float32], valid: NDArray[np.bool_]) -> float:
-    """Logarithm of the sum of the exponentials of the valid logits of a row."""
+def softmax(
+    logits: NDArray[np.float32], valid: NDArray[np.bool_], shares: NDArray[np.float64]
+) -> float:
+    """Probabilities of a row's valid actions; gives what its logits exceed their logarithms by.
+
+    Args:
+        logits: `[actions]`.
+        valid: `[actions]`, one of them true.
+        shares: `[actions]`; overwritten, 0 where an action is not valid.
+    """
     largest = -math.inf
     for action in range(logits.shape[0]):
         if valid[action]:
             largest = max(largest, np.float64(logits[action]))
     total = 0.0
     for action in range(logits.shape[0]):
-        if valid[action]:
-            total += math.exp(np.float64(logits[action]) - largest)
+        shares[action] = math.exp(np.float64(logits[action]) - largest) if valid[action] else 0.0
+        total += shares[action]
+    for action in range(logits.shape[0]):
+        shares[action] /= total
     return largest + math.log(total)
 
 
 @lane_part
-def choose(
-    logits: NDArray[np.float32], valid: NDArray[np.bool_], chance: float
-) -> tuple[int, float]:
-    """The action whose share of [0, 1) holds `chance`, and the logarithm of that share.
+def choose(shares: NDArray[np.float64], valid: NDArray[np.bool_], chance: float) -> int:
+    """The action whose share of [0, 1) holds `chance`.
 
     Args:
-        logits: float32 `[actions]`.
-        valid: bool `[actions]`, one of them true.
+        shares: `[actions]` probabilities.
+        valid: `[actions]`, one of them true.
         chance: in [0, 1).
     """
-    normaliser = log_normaliser(logits, valid)
     reached = 0.0
     chosen = 0
-    for action in range(logits.shape[0]):
+    for action in range(shares.shape[0]):
         if valid[action]:
             chosen = action  # rounding below 1 leaves the last valid one
-            reached += math.exp(np.float64(logits[action]) - normaliser)
+            reached += shares[action]
             if chance < reached:
                 break
-    return chosen, np.float64(logits[chosen]) - normaliser
+    return chosen
 
 
 @lane_part
@@ -112,6 +119,7 @@ def policy_slopes(
     advantages: NDArray[np.float64],
     masks: NDArray[np.bool_],
     hyper: tuple[float, float],
+    shares: NDArray[np.float64],
     slopes: NDArray[np.float32],
     losses: NDArray[np.float64],
 ) -> None:
@@ -124,6 +132,7 @@ def policy_slopes(
         advantages: float64 `[rows]`.
         masks: bool `[rows, actions]` valid actions; a single row stands for all.
         hyper: (clip range, entropy coefficient).
+        shares: float64 `[actions]`, room.
         slopes: float32 `[rows, actions]`; overwritten.
         losses: float64 `[5]`, see `Loss`.
     """
@@ -133,7 +142,7 @@ def policy_slopes(
     objective, entropy, divergence, clipped = 0.0, 0.0, 0.0, 0
     for row in range(rows):
         valid = masks[min(row, masks.shape[0] - 1)]
-        normaliser = log_normaliser(logits[row], valid)
+        normaliser = softmax(logits[row], valid, shares)
         chosen = actions[row]
         change = np.float64(logits[row, chosen]) - normaliser - before[row]
         ratio = math.exp(change)
@@ -146,8 +155,7 @@ def policy_slopes(
         of_row = 0.0
         for action in range(count):
             if valid[action]:
-                log_share = np.float64(logits[row, action]) - normaliser
-                of_row -= math.exp(log_share) * log_share
+                of_row -= shares[action] * (np.float64(logits[row, action]) - normaliser)
         entropy += of_row
         # a bounded ratio has no slope; where nothing is bounded the two are one,
         # and what is not a number goes on into the gradient, where it is found
@@ -156,8 +164,7 @@ def policy_slopes(
             slope = 0.0
             if valid[action]:
                 log_share = np.float64(logits[row, action]) - normaliser
-                share = math.exp(log_share)
-                slope = share * (pull + each * entropy_weight * (log_share + of_row))
+                slope = shares[action] * (pull + each * entropy_weight * (log_share + of_row))
             slopes[row, action] = slope
         slopes[row, chosen] -= np.float32(pull)
     losses[_POLICY] = -objective * each

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kalshi_pipeline.compiled import lane_kernel, product_kernel
-from kalshi_pipeline.learning.fast.heads import choose, uniform
+from kalshi_pipeline.learning.fast.heads import choose, softmax, uniform
 from kalshi_pipeline.learning.fast.network import Flat, Layout, forward
 
 _ONE = np.float32(1.0)
@@ -21,6 +21,7 @@ def act(
     key: np.uint64,
     counter: int,
     room: Flat,
+    shares: NDArray[np.float64],
     actions: NDArray[np.int64],
     log_probs: NDArray[np.float32],
 ) -> None:
@@ -34,6 +35,7 @@ def act(
         key: of the random numbers.
         counter: lane n uses the random number `counter + n`.
         room: see `output_room`.
+        shares: `[actions]`, room.
         actions: `[lanes]`; overwritten.
         log_probs: `[lanes]` logarithm of each action's probability; overwritten.
     """
@@ -41,7 +43,9 @@ def act(
     for lane in range(logits.shape[0]):
         chance = uniform(key, np.uint64(counter + lane))
         valid = masks[min(lane, masks.shape[0] - 1)]
-        actions[lane], log_probs[lane] = choose(logits[lane], valid, chance)
+        normaliser = softmax(logits[lane], valid, shares)
+        actions[lane] = choose(shares, valid, chance)
+        log_probs[lane] = np.float64(logits[lane, actions[lane]]) - normaliser
 
 
 @product_kernel

@@ -82,6 +82,7 @@ class Scratch(NamedTuple):
         numbers: float64 `[2, rows]`.
         actions: `[rows]`.
         masks: `[rows, actions]`.
+        shares: float64 `[actions]`.
     """
 
     observations: Flat
@@ -90,6 +91,7 @@ class Scratch(NamedTuple):
     numbers: NDArray[np.float64]
     actions: NDArray[np.int64]
     masks: NDArray[np.bool_]
+    shares: NDArray[np.float64]
 
 
 @lane_part
@@ -106,14 +108,14 @@ def adam(
     beta_2 = np.float32(hyper.beta_2)
     rest_1, rest_2 = np.float32(1.0 - hyper.beta_1), np.float32(1.0 - hyper.beta_2)
     rate = np.float32(hyper.learning_rate / (1.0 - hyper.beta_1**step))
-    root = np.float32(math.sqrt(1.0 - hyper.beta_2**step))
+    unbiased = np.float32(1.0 / math.sqrt(1.0 - hyper.beta_2**step))
     epsilon = np.float32(hyper.epsilon)
     for n in range(parameters.shape[0]):
         gradient = gradients[n] * scale
         first = mean[n] + rest_1 * (gradient - mean[n])
         second = beta_2 * square[n] + rest_2 * gradient * gradient
         mean[n], square[n] = first, second
-        parameters[n] -= rate * first / (np.sqrt(second) / root + epsilon)
+        parameters[n] -= rate * first / (np.sqrt(second) * unbiased + epsilon)
 
 
 @product_part
@@ -168,7 +170,7 @@ def actor_gradients(
     slopes = scratch.slopes[at : at + logits.size].reshape(logits.shape)
     policy_slopes(
         logits, scratch.actions, before, advantages, scratch.masks,
-        (hyper.clip_range, hyper.ent_coef), slopes, losses,
+        (hyper.clip_range, hyper.ent_coef), scratch.shares, slopes, losses,
     )  # fmt: skip
     backward(trained.actor, parameters, observations, scratch.outputs, scratch.slopes, gradients)
 
