@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.timing import Row
 
 RESULTS = Path(__file__).with_name("results.json")
-STAGES = ("books", "ingest", "features", "scale", "environment", "learning", "evaluation")
+STAGES = ("books", "ingest", "features", "scale", "environment", "learning", "plan", "evaluation")
 SESSION, QUICK_SESSION = 32, 25  # of the training plan, generated
 
 
@@ -62,7 +62,16 @@ def _measured(*, quick: bool, only: Sequence[str] | None) -> list[Row]:
 
 def stages_of(*, quick: bool) -> dict[str, Callable[[Material], list[Row]]]:
     """Name -> measurement; slow stages get fewer rounds, a quick rollout a quarter of the steps."""
-    from benchmarks import books, environment, evaluation, features, ingest, learning, scale
+    from benchmarks import (
+        books,
+        environment,
+        evaluation,
+        features,
+        ingest,
+        learning,
+        plan_training,
+        scale,
+    )
     from benchmarks.data import CONFIG
     from benchmarks.timing import Effort
 
@@ -76,6 +85,9 @@ def stages_of(*, quick: bool) -> dict[str, Callable[[Material], list[Row]]]:
         "scale": partial(scale.measure, effort=seldom),
         "environment": partial(environment.measure, effort=often),
         "learning": partial(learning.measure, effort=seldom, config=ppo),
+        "plan": partial(
+            plan_training.measure, effort=seldom, config=CONFIG.ppo, share=0.02 if quick else 1.0
+        ),
         "evaluation": partial(evaluation.measure, effort=seldom, config=ppo),
     }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -34,35 +35,49 @@ def forward_products(shapes: Sequence[tuple[int, int]], batch: int) -> Contestan
     return Contestant(run)
 
 
-def update_products(config: PPOConfig) -> Contestant:
+def update_products(config: PPOConfig, threads: int) -> Contestant:
     """The matrix products of PPO for a rollout's transitions, actor and critic.
 
     Forward, gradient of the weights, and gradient of the inputs but of the first layer, once an
-    epoch; besides one forward pass for acting. The units are environment steps: a run does one
-    minibatch, which is the work of batch / epochs steps.
+    epoch; besides one forward pass for acting. The units are environment steps: a minibatch's
+    products in every epoch are the work of its transitions. On two threads each takes a network.
     """
+    networks = [_products(layers(config, outputs), config) for outputs in (ACTIONS, 1)]
+
+    def run(_: None) -> int:
+        if threads == 1:
+            for network in networks:
+                network()
+        else:
+            with ThreadPoolExecutor(1) as second:
+                other = second.submit(networks[1])
+                networks[0]()
+                other.result()
+        return PRODUCTS_A_RUN * config.batch_size
+
+    return Contestant(run)
+
+
+def _products(shapes: Sequence[tuple[int, int]], config: PPOConfig) -> Callable[[], None]:
     batch = config.batch_size
-    shapes = [*layers(config), *layers(config, 1)]
-    triples = [
-        (_ones(batch, a), _ones(a, b), _ones(batch, b), a != OBSERVATION_WIDTH) for a, b in shapes
-    ]
-    weight_gradients = [_ones(a, b) for a, b in shapes]
+    forward = [(_ones(batch, a), _ones(b, a), _ones(batch, b)) for a, b in shapes]
+    gradients = [(_ones(batch, a), _ones(b, a)) for a, b in shapes]
 
-    def minibatch(_: None) -> int:
-        for _repeat in range(config.n_epochs):
-            for (inputs, weight, out, deep), gradient in zip(
-                triples, weight_gradients, strict=True
-            ):
-                np.matmul(inputs, weight, out=out)
-                np.matmul(inputs.T, out, out=gradient)
-                if deep:
-                    np.matmul(out, weight.T, out=inputs)
-                inputs.fill(0.001)  # keeps the numbers ordinary
-        for inputs, weight, out, _deep in triples:
-            np.matmul(inputs, weight, out=out)
-        return batch
+    def run() -> None:
+        for _repeat in range(PRODUCTS_A_RUN):
+            for _epoch in range(config.n_epochs):
+                for inputs, weight, out in forward:
+                    np.matmul(inputs, weight.T, out=out)
+                for (inputs, weight, out), (of_inputs, of_weight) in zip(
+                    forward, gradients, strict=True
+                ):
+                    np.matmul(out.T, inputs, out=of_weight)
+                    if inputs is not forward[0][0]:
+                        np.matmul(out, weight, out=of_inputs)
+            for inputs, weight, out in forward:
+                np.matmul(inputs, weight.T, out=out)
 
-    return Contestant(minibatch)
+    return run
 
 
 def _ones(rows: int, columns: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

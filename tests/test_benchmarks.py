@@ -8,7 +8,16 @@ import pytest
 
 pytest.importorskip("stable_baselines3")
 
-from benchmarks import books, environment, evaluation, features, ingest, learning, scale
+from benchmarks import (
+    books,
+    environment,
+    evaluation,
+    features,
+    ingest,
+    learning,
+    plan_training,
+    scale,
+)
 from benchmarks.__main__ import STAGES, stages_of, write_results
 from benchmarks.data import material
 from benchmarks.plain_environment import assert_same_rewards
@@ -46,6 +55,13 @@ def test_a_stage_reports_rates_beside_a_floor(session, measure, unit, settings):
     for entry in rows:
         rates_seen = [entry.value, *entry.peers.values(), *([entry.floor] if entry.floor else [])]
         assert all(np.isfinite(rate) and rate > 0 for rate in rates_seen)
+
+
+def test_the_plans_training_is_taken_phase_by_phase(session):
+    (found,) = plan_training.measure(session, ONCE, SMALL_PPO, share=0.0001)
+    assert found.name == "plan_training_s, from 0.0001 of it"
+    assert list(found.peers) == ["phase_1", "phase_2", "phase_3"]
+    assert found.value == sum(found.peers.values()) > 0
 
 
 def test_sizes_are_taken_in_fresh_processes_with_their_peak_of_memory():
