@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from kalshi_pipeline import plan_stages
+from kalshi_pipeline import plan_evaluation, plan_stages
 from kalshi_pipeline.assets.checkpoints import of_sessions
 from kalshi_pipeline.assets.published import parquet_facts, published
 from kalshi_pipeline.plans import Plan
@@ -23,7 +23,7 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
         group_name=plan.name,
         kinds={"parquet", "html"},
         owners=["team:evaluation"],
-        code_version=plan_stages.EVALUATION_VERSION,
+        code_version=plan_evaluation.EVALUATION_VERSION,
         description=f"The verdict on {last}: the learned policy beside Hold, random, each action "
         f"forever and a passive quoter, on sessions {tested}; fees on, cross fills, liquidation "
         "marks, cluster bootstrap over Kalshi events. `report.html` stands alone.",
@@ -31,7 +31,7 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
     def evaluation(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[Any]:
-        generation = plan_stages.evaluate_plan(warehouse.open(), plan, context.log.info)
+        generation = plan_evaluation.evaluate_plan(warehouse.open(), plan, context.log.info)
         return published(
             generation,
             context,

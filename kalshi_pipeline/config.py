@@ -226,6 +226,7 @@ class EvaluationConfig:
     resamples: int = 10_000  # cluster bootstrap
     confidence: float = 0.95
     min_units: int = 30  # below this many independent events no interval is claimed
+    min_seeds: int = 5  # ... and below this many trainings none over seeds
     stochastic_repeats: int = 5  # episodes of a stochastic policy per market segment
     seed: int = 20_251_214
 

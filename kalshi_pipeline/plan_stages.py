@@ -1,4 +1,4 @@
-"""The stages of a training plan: its phases, then the evaluation of the last one.
+"""The stages of a training plan: its phases; their evaluation stands in `plan_evaluation.py`.
 
 Beside `stages.py` because they need heavy libraries, which are imported where they are used.
 """
@@ -6,14 +6,11 @@ Beside `stages.py` because they need heavy libraries, which are imported where t
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from kalshi_pipeline.books.build import read_markets, read_rows
 from kalshi_pipeline.books.schemas import LADDER_SCHEMA
@@ -21,21 +18,20 @@ from kalshi_pipeline.errors import CorruptCheckpoint, CorruptFile, MissingParent
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
 from kalshi_pipeline.features.build import read_tensors
 from kalshi_pipeline.plans import Phase, Plan
-from kalshi_pipeline.stages import BOOKS, RAW, SUITABLE, TENSORS, Progress
+from kalshi_pipeline.stages import BOOKS, SUITABLE, TENSORS
 from kalshi_pipeline.storage.publish import EXPORTS, Generation, Recipe, Warehouse
 from kalshi_pipeline.storage.tables import read_table
 from kalshi_pipeline.suitability import SCHEMA as SUITABLE_SCHEMA
 from kalshi_pipeline.trading.tape import Universe
-from kalshi_pipeline.trading.universe import ROW_COLUMNS, Exclusion, SessionData, build_universe
+from kalshi_pipeline.trading.universe import ROW_COLUMNS, SessionData, build_universe
 
 if TYPE_CHECKING:
     from kalshi_pipeline.learning.records import TrainingProgress, TrainingResult
     from kalshi_pipeline.learning.runs import TrainingRun
-    from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry
+    from kalshi_pipeline.storage.checkpoints import Checkpoint
 
 EVALUATION = "evaluation"
 TRAINING_VERSION = f"4.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
-EVALUATION_VERSION = "4"  # raise when equal inputs give another report
 _SESSION_INPUTS = (BOOKS, TENSORS, SUITABLE)
 
 
@@ -73,7 +69,7 @@ def train_phase(
         RunInUse: another process trains this phase.
         TrainingStopped: `stop` said yes.
     """
-    inputs = _session_inputs(warehouse, phase.sessions)
+    inputs = session_inputs(warehouse, phase.sessions)
     parent = _parent(warehouse, plan, phase)
     config = {
         "timesteps": phase.timesteps,
@@ -181,67 +177,6 @@ def _publish(
     return staging.generation
 
 
-def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Generation:
-    """The last phase's checkpoint on every session of the plan's evaluation -> report.
-
-    Raises:
-        NotPublished: a session or the last phase has not been materialized; names it.
-    """
-    last = plan.phases[-1]
-    trained = warehouse.current(phase_name(plan, last.name))
-    inputs = _session_inputs(warehouse, plan.roles) | {last.name: trained.content_hash}
-    config = {
-        "roles": {str(session): role for session, role in plan.roles.items()},
-        "min_episode_steps": plan.min_episode_steps,
-        "trading": asdict(plan.trading),
-        "evaluation": asdict(plan.evaluation),
-    }
-    recipe = Recipe(EVALUATION_VERSION, config, inputs)
-    name = phase_name(plan, EVALUATION)
-    if found := warehouse.made_from(name, None, recipe):
-        return found
-
-    from kalshi_pipeline.evaluation.baselines import baselines
-    from kalshi_pipeline.evaluation.evaluate import evaluate
-    from kalshi_pipeline.evaluation.reports import render_html, render_json
-    from kalshi_pipeline.learning.policy import NetworkPolicy
-    from kalshi_pipeline.storage import checkpoints
-
-    checkpoint = checkpoints.load_seeds(trained.verified())[plan.seed]
-    universes: dict[int, Universe] = {}
-    exclusions: list[Exclusion] = []
-    for session in plan.roles:
-        universes[session], excluded = build_universe(
-            [load_session(warehouse, session)], plan.min_episode_steps
-        )
-        exclusions += excluded
-    selected_on = (*checkpoint.state.selected_on, *_looked_at(plan, universes))
-    judged = evaluate(
-        universes,
-        plan.roles,
-        [NetworkPolicy(checkpoint, name="Learned", stochastic=True), *baselines()],
-        [asdict(entry) for entry in checkpoint.state.lineage],
-        [asdict(entry) for entry in selected_on],
-        _provenance(warehouse, plan, trained, inputs),
-        plan.trading,
-        plan.evaluation,
-        progress,
-        variants=[NetworkPolicy(checkpoint, name="Learned, likeliest action", stochastic=False)],
-        exclusions=_counted(exclusions),
-    )
-    with warehouse.stage(name, None, recipe) as staging:
-        (staging.folder / "report.json").write_bytes(render_json(judged.report))
-        (staging.folder / "report.html").write_bytes(render_html(judged.report))
-        pq.write_table(judged.ledger, staging.folder / "ledger.parquet", compression="zstd")
-        staging.summary.update(
-            verdict=judged.report["verdict"]["sentence"],
-            schema_version=judged.report["schema_version"],
-            sessions=len(universes),
-            episodes=judged.ledger.num_rows,
-        )
-    return staging.generation
-
-
 def load_session(warehouse: Warehouse, session: int) -> SessionData:
     """What the simulator needs of one session.
 
@@ -260,24 +195,13 @@ def load_session(warehouse: Warehouse, session: int) -> SessionData:
     )
 
 
-def _session_inputs(warehouse: Warehouse, sessions: Iterable[int]) -> dict[str, str]:
+def session_inputs(warehouse: Warehouse, sessions: Iterable[int]) -> dict[str, str]:
+    """Content hash of everything `load_session` reads, by name, for a recipe."""
     return {
         f"{name}/{session}": warehouse.current(name, str(session)).content_hash
         for session in sessions
         for name in _SESSION_INPUTS
     }
-
-
-def _looked_at(plan: Plan, universes: Mapping[int, Universe]) -> list[LineageEntry]:
-    # what a plan calls validation is there to be looked at while choosing: it is never clean
-    from kalshi_pipeline.learning.training import lineage_of
-
-    return [
-        entry
-        for session, role in plan.roles.items()
-        if "validation" in role
-        for entry in lineage_of(universes[session])
-    ]
 
 
 def _parent(warehouse: Warehouse, plan: Plan, phase: Phase) -> Generation | None:
@@ -315,45 +239,3 @@ def _load_parents(plan: Plan, phase: Phase, parent: Generation) -> dict[int, Che
             value=missing,
         )
     return parents
-
-
-def _provenance(
-    warehouse: Warehouse, plan: Plan, trained: Generation, inputs: Mapping[str, str]
-) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    quality = {session: warehouse.current(BOOKS, str(session)).summary for session in plan.sessions}
-    recordings = {
-        f"{RAW}/{session}": warehouse.current(RAW, str(session)).content_hash
-        for session in plan.sessions
-    }
-    return {
-        "plan": plan.name,
-        "title": plan.title,
-        "checkpoint": trained.content_hash,
-        "phases": [asdict(phase) for phase in plan.phases],
-        "seed": plan.seed,
-        "timesteps_total": trained.summary["trained"][0]["timesteps_total"],
-        "code_version": version("kalshi-pipeline"),
-        "feature_table_version": FEATURE_TABLE_VERSION,
-        "generated": any(figures["generated"] for figures in quality.values()),
-        "generations": dict(inputs) | recordings,
-        "sessions": {str(session): _described(figures) for session, figures in quality.items()},
-    }
-
-
-def _described(quality: Mapping[str, Any]) -> str:
-    source = "generated" if quality["generated"] else "recorded"
-    return (
-        f"{quality['title']}; {source}, {quality['duration_s'] / 3600:.1f} h, "
-        f"{quality['deltas']:,} deltas, quality {quality['quality_score']:g}"
-    )
-
-
-def _counted(exclusions: Iterable[Exclusion]) -> list[dict[str, Any]]:
-    # one line a session and reason; a market's own figure stands in brackets at its end
-    kinds = Counter((entry.session, entry.reason.partition(" (")[0]) for entry in exclusions)
-    return [
-        {"session": session, "reason": reason, "count": count}
-        for (session, reason), count in sorted(kinds.items())
-    ]

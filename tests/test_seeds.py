@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kalshi_pipeline import plan_stages
-from kalshi_pipeline.config import PPOConfig
+from kalshi_pipeline import plan_evaluation, plan_stages
+from kalshi_pipeline.config import EvaluationConfig, PPOConfig
 from kalshi_pipeline.errors import CorruptCheckpoint, MissingParent
 from kalshi_pipeline.plans import Phase, Plan, load_plan
 from kalshi_pipeline.rules import weights_are_sound
@@ -117,6 +117,33 @@ def test_a_seed_without_a_parent_says_what_to_materialize(warehouse) -> None:
     train(warehouse, plan_of(1))
     with pytest.raises(MissingParent, match=r"seed 8 of phase_2.*materialize quick/phase_1 first"):
         train(warehouse, plan_of(2), "phase_2")
+
+
+def test_the_evaluation_shows_every_seed_and_their_ensemble(warehouse) -> None:
+    plan = replace(plan_of(2), roles={901: "in-sample"}, evaluation=EvaluationConfig(resamples=50))
+    for phase in ("phase_1", "phase_2"):
+        train(warehouse, plan, phase)
+    evaluation = plan_evaluation.evaluate_plan(warehouse, plan, lambda _: None)
+    report = json.loads(evaluation.path("report.json").read_bytes())
+    assert [row["policy"] for row in report["sessions"][0]["policies"]][:6] == [
+        "Learned", "Learned, likeliest action", "Learned, seed 8",
+        "Ensemble of 2", "Ensemble of 2, likeliest action", "Hold",
+    ]  # fmt: skip
+    assert [(seed, row["policy"]) for seed, row in report["seeds"]["seeds"]] == [
+        (7, "Learned"), (8, "Learned, seed 8"),
+    ]  # fmt: skip
+    assert report["provenance"]["seed"] == 7
+    assert [entry["seed"] for entry in report["provenance"]["trained"]] == [7, 8]
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen"),
+    [((None, None, None), 7), ((0.1, 0.3, 0.2), 8), ((0.3, 0.3, 0.1), 7), ((None, -1.0, None), 8)],
+)
+def test_the_judged_seed_is_the_best_validated_and_the_first_of_equals(scores, chosen) -> None:
+    trained = [{"seed": 7 + n, "validation": score} for n, score in enumerate(scores)]
+    generation = Generation(Path(), "", {"trained": trained}, "")
+    assert plan_evaluation._chosen_seed(generation) == chosen
 
 
 def test_a_phase_without_any_seed_is_damaged(tmp_path) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kalshi_pipeline import plan_stages, stages
+from kalshi_pipeline import plan_evaluation, plan_stages, stages
 from kalshi_pipeline.config import BookConfig, PipelineConfig, StepConfig, SuitabilityConfig
 from kalshi_pipeline.errors import CorruptFile, MissingParent, NotPublished
 from kalshi_pipeline.features.build import read_tensors
@@ -286,13 +286,13 @@ def test_a_phase_without_its_parent_refuses_to_start_afresh(warehouse, generated
 
 def test_an_evaluation_says_which_phase_is_missing(warehouse):
     with pytest.raises(NotPublished, match="quick/phase_3 has not been materialized"):
-        plan_stages.evaluate_plan(warehouse, load_plan("quick"), lambda _: None)
+        plan_evaluation.evaluate_plan(warehouse, load_plan("quick"), lambda _: None)
 
 
 def test_exclusions_are_counted_by_reason_whatever_their_figures():
     reasons = ["under 50 steps (3)", "under 50 steps (49)", "no trusted book"]
     excluded = [Exclusion(9, f"A-{i}", reason) for i, reason in enumerate(reasons)]
-    assert plan_stages._counted([*excluded, Exclusion(8, "A-0", reasons[0])]) == [
+    assert plan_evaluation._counted([*excluded, Exclusion(8, "A-0", reasons[0])]) == [
         {"session": 8, "reason": "under 50 steps", "count": 1},
         {"session": 9, "reason": "no trusted book", "count": 1},
         {"session": 9, "reason": "under 50 steps", "count": 2},

@@ -20,10 +20,11 @@ from kalshi_pipeline.evaluation.ledger import LEDGER_SCHEMA
 from kalshi_pipeline.evaluation.lineage import Label, Lineage
 from kalshi_pipeline.evaluation.policies import Policy
 from kalshi_pipeline.evaluation.samples import Sample, shape, take
+from kalshi_pipeline.evaluation.seeds import over_seeds
 from kalshi_pipeline.evaluation.verdict import Cell, verdict
 from kalshi_pipeline.trading.tape import Universe
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 VALIDATION = "validation"
 _TIERS = ("high", "medium", "low")
 _CLEAN = "Clean-forward events, all sessions pooled"
@@ -55,6 +56,7 @@ def evaluate(
     progress: Callable[[str], None],
     *,
     variants: Sequence[Policy] = (),
+    seeds: Mapping[int, str] | None = None,
     exclusions: Sequence[Mapping[str, Any]] = (),
 ) -> Evaluation:
     """Judge the first policy beside the others on every session.
@@ -72,6 +74,8 @@ def evaluate(
         evaluation: lanes, repeats, bootstrap, seed.
         progress: told one line before each backtest.
         variants: other forms of the judged policy: shown beside it, never a baseline of it.
+        seeds: seed -> name of the policy it trained, among the judged one and the variants; None
+            or one where there is nothing to compare.
         exclusions: `{session, reason}` and optionally `count`, one for each thing left out.
 
     Raises:
@@ -84,7 +88,9 @@ def evaluate(
     extra = [policy.name for policy in variants]
     used = Lineage.of(lineage, selected_on)
     ledger = _labelled(_run(universes, shown, config, evaluation, progress), roles, used)
-    report = _report(ledger, names, extra, used, provenance, Cell.of(config), evaluation)
+    report = _report(
+        ledger, names, extra, seeds or {}, used, provenance, Cell.of(config), evaluation
+    )
     report["settings"] = {"trading": asdict(config), "evaluation": asdict(evaluation)}
     report["exclusions"] = _exclusions(exclusions)
     return Evaluation(report=report, ledger=ledger)
@@ -135,6 +141,7 @@ def _report(
     ledger: pa.Table,
     names: Sequence[str],
     variants: Sequence[str],
+    seeds: Mapping[int, str],
     used: Lineage,
     provenance: Mapping[str, Any],
     cell: Cell,
@@ -147,12 +154,14 @@ def _report(
     judged = headline or take(_NONE_CLEAN, ledger, shown, evaluation)
     compared = replace(judged, metrics=tuple(m for m in judged.metrics if m.policy in names))
     labels = _labels(ledger)
+    trainings = over_seeds(judged, seeds, evaluation) if len(seeds) > 1 else None
     judgement = verdict(
         compared.metrics if headline else (),
         Counter({Label(name): counts["events"] for name, counts in labels.items()}),
         cell,
         evaluation,
         generated=generated,
+        trainings=trainings,
     )
     answers = _criteria(ledger, compared, clean if headline else ledger, names, evaluation)
     return {
@@ -166,6 +175,7 @@ def _report(
         "labels": labels,
         "lineage_end_ms": used.end_ms,
         "headline": headline.table() if headline else None,
+        "seeds": None if trainings is None else asdict(trainings),
         "criteria": [asdict(answer) for answer in answers],
         "shape": shape(judged, evaluation),
         "sessions": _sessions(ledger, shown, provenance, evaluation),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from kalshi_pipeline.config import EvaluationConfig, TradingConfig
 from kalshi_pipeline.evaluation.lineage import Label
 from kalshi_pipeline.evaluation.metrics import PolicyMetrics
+from kalshi_pipeline.evaluation.seeds import OverSeeds
 
 MIN_DEFLATED_SHARPE = 0.95
 
@@ -59,6 +60,7 @@ def verdict(
     evaluation: EvaluationConfig,
     *,
     generated: bool,
+    trainings: OverSeeds | None = None,
     deflated_sharpe: float | None = None,
 ) -> Verdict:
     """Judge the first policy on its clean-forward events.
@@ -69,6 +71,7 @@ def verdict(
         cell: what the numbers depend on.
         evaluation: confidence and the fewest units of an interval.
         generated: whether the sessions are generated.
+        trainings: of the judged policy with several seeds; None where there was one.
         deflated_sharpe: probability of skill after selection; None where it was not computed, and
             then nothing is claimed.
     """
@@ -91,7 +94,7 @@ def verdict(
     )
     if high < 0:
         return _sober(f"Loses money{figure}.")
-    doubt = _doubt(judged, baselines, cell, deflated_sharpe)
+    doubt = _doubt(judged, baselines, cell, trainings, deflated_sharpe)
     if doubt:
         return _sober(f"No evidence of profit{figure}; {doubt}.")
     return Verdict(f"Profitable in replay{figure}; above every baseline.", claim=True)
@@ -101,6 +104,7 @@ def _doubt(
     judged: PolicyMetrics,
     baselines: Sequence[PolicyMetrics],
     cell: Cell,
+    trainings: OverSeeds | None,
     deflated_sharpe: float | None,
 ) -> str | None:
     """The first reason not to claim anything."""
@@ -116,6 +120,8 @@ def _doubt(
         return "0 is inside the interval"
     if not cell.headline:
         return "only the headline cell counts"
+    if trainings and (trainings.mean_interval is None or trainings.mean_interval.low <= 0):
+        return f"not shown for the mean over its {len(trainings.seeds)} training seeds"
     if deflated_sharpe is None:
         return "above every baseline, but no deflated Sharpe ratio corrects for the choice made"
     if deflated_sharpe < MIN_DEFLATED_SHARPE:

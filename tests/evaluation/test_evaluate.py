@@ -13,6 +13,7 @@ from kalshi_pipeline.errors import EvaluationError
 from kalshi_pipeline.evaluation.baselines import PassiveTwoSided, RandomUniform, baselines
 from kalshi_pipeline.evaluation.evaluate import Evaluation, evaluate
 from kalshi_pipeline.evaluation.policies import Policy
+from kalshi_pipeline.evaluation.reports import render_html
 from kalshi_pipeline.trading.tape import Universe
 from tests.evaluation.universes import named_universe, ranges
 
@@ -178,3 +179,33 @@ def test_a_variant_of_the_judged_policy_is_shown_but_is_no_baseline() -> None:
     assert beside["baselines"] == alone["baselines"]
     shown = [row["policy"] for row in beside["headline"]["policies"]]
     assert shown[:2] == ["PPO", "PPO, likeliest action"]
+
+
+@pytest.mark.parametrize(("trained", "events"), [(2, 40), (5, 8), (5, 40)])
+def test_several_seeds_stand_side_by_side_with_what_they_came_to_together(trained, events) -> None:
+    names = {seed: "PPO" if seed == 0 else f"PPO, seed {seed}" for seed in range(trained)}
+    policies = [Renamed(RandomUniform(), name) for name in names.values()]
+    report = run(
+        {1: named_universe(1, events)},
+        policies=[policies[0], *baselines()],
+        variants=policies[1:],
+        seeds=names,
+    ).report
+    seeds = report["seeds"]
+    shown = {row["policy"]: row["pnl_cents"] for row in report["headline"]["policies"]}
+    assert [(seed, row["policy"]) for seed, row in seeds["seeds"]] == list(names.items())
+    assert all(row["pnl_cents"] == shown[row["policy"]] for _, row in seeds["seeds"])
+    mean = np.mean([shown[name] for name in names.values()])
+    assert seeds["mean_cents"] == pytest.approx(mean)
+    assert (seeds["mean_interval"] is not None) == (trained >= 5 and events >= 30)
+    if seeds["mean_interval"]:
+        assert seeds["mean_interval"].low < mean < seeds["mean_interval"].high
+        assert seeds["iqm_interval"].low <= seeds["iqm_cents"] <= seeds["iqm_interval"].high
+    assert not report["verdict"]["claim"]
+    assert b'id="seeds"' in render_html(report)
+
+
+def test_one_seed_needs_no_section_of_its_own() -> None:
+    report = run({1: named_universe(1, 4)}, seeds={7: "PPO"}).report
+    assert report["seeds"] is None
+    assert b'id="seeds"' not in render_html(report)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import norm, trim_mean
 
 from kalshi_pipeline.evaluation import statistics as stats
 from tests.oracle.bootstrap import exact_cluster_bootstrap
@@ -44,6 +46,40 @@ def test_blocks_add_up_to_the_resamples_asked_for(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(stats, "_BLOCK_WEIGHTS", 30)
     blocks = list(stats.cluster_weights(np.arange(10), 7, np.random.default_rng(0)))
     assert [len(block) for block in blocks] == [3, 3, 1]
+
+
+def test_seeds_and_clusters_are_drawn_apart() -> None:
+    values = np.array([[1.0, 5.0], [2.0, 9.0], [-4.0, 0.0]])
+    expected: dict[float, float] = {}
+    for clusters in product(range(3), repeat=3):
+        for seeds in product(range(2), repeat=2):
+            mean = float(np.mean([values[c, s] for c in clusters for s in seeds]))
+            expected[mean] = expected.get(mean, 0.0) + 1 / (27 * 4)
+    means, iqms = stats.crossed_bootstrap(values, 60_000, np.random.default_rng(1))
+    for mean, probability in expected.items():
+        assert np.mean(np.isclose(means, mean)) == pytest.approx(probability, abs=0.01)
+    assert sum(np.isclose(means, mean).sum() for mean in expected) >= 60_000
+    assert iqms.std() > 0
+
+
+def test_the_interquartile_mean_is_the_trimmed_mean_of_scipy() -> None:
+    values = np.random.default_rng(2).normal(size=(5, 23))
+    np.testing.assert_allclose(stats.interquartile_mean(values), trim_mean(values, 0.25, axis=1))
+
+
+def test_an_interval_over_seeds_covers_what_the_method_does_and_one_seed_alone_does_not() -> None:
+    # 60 events; a training is lucky on all of them, by as much as an event varies; true mean 0
+    rng = np.random.default_rng(6)
+    covered, alone = 0, 0
+    for _ in range(200):
+        values = rng.normal(size=(60, 8)) + rng.normal(size=8)
+        means, _ = stats.crossed_bootstrap(values, 300, rng)
+        covered += stats.percentile_interval(means, 0.95).low <= 0 <= np.quantile(means, 0.975)
+        one = stats.cluster_means(values[:, :1], np.arange(60), 300, rng)[:, 0]
+        interval = stats.percentile_interval(one, 0.95)
+        alone += interval.low <= 0 <= interval.high
+    assert covered / 200 > 0.85
+    assert alone / 200 < 0.4
 
 
 def test_columns_see_the_same_draws() -> None:

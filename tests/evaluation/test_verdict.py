@@ -12,6 +12,8 @@ import pytest
 from kalshi_pipeline.config import EvaluationConfig, TradingConfig
 from kalshi_pipeline.evaluation.lineage import Label
 from kalshi_pipeline.evaluation.metrics import measure, panel
+from kalshi_pipeline.evaluation.seeds import OverSeeds
+from kalshi_pipeline.evaluation.statistics import Interval
 from kalshi_pipeline.evaluation.verdict import Cell, Verdict, verdict
 from tests.evaluation.ledgers import event_ledger
 
@@ -25,14 +27,16 @@ def judge(
     *,
     cell: Cell = HEADLINE,
     generated: bool = False,
+    trainings: OverSeeds | None = None,
     deflated_sharpe: float | None = None,
 ) -> Verdict:
     events = len(next(iter(pnl_cents.values())))
     metrics = measure(panel(event_ledger(pnl_cents), list(pnl_cents)), CONFIG)
     labels = Counter({Label.CLEAN_FORWARD: events})
     return verdict(
-        metrics, labels, cell, CONFIG, generated=generated, deflated_sharpe=deflated_sharpe
-    )
+        metrics, labels, cell, CONFIG,
+        generated=generated, trainings=trainings, deflated_sharpe=deflated_sharpe,
+    )  # fmt: skip
 
 
 def spread(mean: float, events: int = 60, seed: int = 0) -> np.ndarray:
@@ -60,6 +64,16 @@ def test_everything_together_earns_the_word() -> None:
     earned = judge(SKILLED, deflated_sharpe=0.96)
     assert earned.claim
     assert earned.sentence.startswith("Profitable in replay: +20.0 ¢ per event [")
+
+
+@pytest.mark.parametrize("interval", [None, Interval(-1.0, 9.0), Interval(1.0, 9.0)])
+def test_with_several_seeds_their_mean_must_hold_too(interval: Interval | None) -> None:
+    metrics = measure(panel(event_ledger(SKILLED), list(SKILLED)), CONFIG)
+    trainings = OverSeeds("", True, 60, ((0, metrics[0]),) * 5, 5.0, interval, 5.0, None)
+    judged = judge(SKILLED, trainings=trainings, deflated_sharpe=0.96)
+    assert judged.claim == (interval == Interval(1.0, 9.0))
+    if not judged.claim:
+        assert judged.sentence.endswith("not shown for the mean over its 5 training seeds.")
 
 
 @pytest.mark.parametrize("cell", [replace(HEADLINE, fees=False), replace(HEADLINE, mark="mid")])

@@ -1,0 +1,181 @@
+"""The last stage of a training plan: what its last phase trained, judged on the plan's sessions.
+
+Beside `stages.py` because it needs heavy libraries, which are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
+from kalshi_pipeline.plan_stages import EVALUATION, load_session, phase_name, session_inputs
+from kalshi_pipeline.plans import Plan
+from kalshi_pipeline.stages import BOOKS, RAW, Progress
+from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse
+from kalshi_pipeline.trading.tape import Universe
+from kalshi_pipeline.trading.universe import Exclusion, build_universe
+
+if TYPE_CHECKING:
+    from kalshi_pipeline.evaluation.policies import Policy
+    from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry
+
+EVALUATION_VERSION = "5"  # raise when equal inputs give another report
+LEARNED = "Learned"  # the judged policy, as reports call it
+
+
+def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Generation:
+    """The last phase's checkpoint on every session of the plan's evaluation -> report.
+
+    Raises:
+        NotPublished: a session or the last phase has not been materialized; names it.
+    """
+    last = plan.phases[-1]
+    trained = warehouse.current(phase_name(plan, last.name))
+    inputs = session_inputs(warehouse, plan.roles) | {last.name: trained.content_hash}
+    config = {
+        "roles": {str(session): role for session, role in plan.roles.items()},
+        "min_episode_steps": plan.min_episode_steps,
+        "trading": asdict(plan.trading),
+        "evaluation": asdict(plan.evaluation),
+    }
+    recipe = Recipe(EVALUATION_VERSION, config, inputs)
+    name = phase_name(plan, EVALUATION)
+    if found := warehouse.made_from(name, None, recipe):
+        return found
+
+    from kalshi_pipeline.evaluation.baselines import baselines
+    from kalshi_pipeline.evaluation.evaluate import evaluate
+    from kalshi_pipeline.evaluation.reports import render_html, render_json
+    from kalshi_pipeline.storage import checkpoints
+
+    networks = checkpoints.load_seeds(trained.verified())
+    chosen = _chosen_seed(trained)
+    policies, seeds = _judged_policies(networks, chosen)
+    universes: dict[int, Universe] = {}
+    exclusions: list[Exclusion] = []
+    for session in plan.roles:
+        universes[session], excluded = build_universe(
+            [load_session(warehouse, session)], plan.min_episode_steps
+        )
+        exclusions += excluded
+    states = [network.state for network in networks.values()]
+    selected_on = {entry for state in states for entry in state.selected_on}
+    selected_on |= set(_looked_at(plan, universes))
+    judged = evaluate(
+        universes,
+        plan.roles,
+        [policies[0], *baselines()],
+        [asdict(entry) for entry in sorted({e for state in states for e in state.lineage})],
+        [asdict(entry) for entry in sorted(selected_on)],
+        _provenance(warehouse, plan, trained, chosen, inputs),
+        plan.trading,
+        plan.evaluation,
+        progress,
+        variants=policies[1:],
+        seeds=seeds,
+        exclusions=_counted(exclusions),
+    )
+    with warehouse.stage(name, None, recipe) as staging:
+        (staging.folder / "report.json").write_bytes(render_json(judged.report))
+        (staging.folder / "report.html").write_bytes(render_html(judged.report))
+        pq.write_table(judged.ledger, staging.folder / "ledger.parquet", compression="zstd")
+        staging.summary.update(
+            verdict=judged.report["verdict"]["sentence"],
+            schema_version=judged.report["schema_version"],
+            sessions=len(universes),
+            episodes=judged.ledger.num_rows,
+        )
+    return staging.generation
+
+
+def _chosen_seed(trained: Generation) -> int:
+    # the best validated; the first of equals and where nothing validates: no test result chooses
+    scored = {
+        int(entry["seed"]): -math.inf if entry["validation"] is None else entry["validation"]
+        for entry in trained.summary["trained"]
+    }
+    return max(scored, key=lambda seed: scored[seed])
+
+
+def _judged_policies(
+    networks: Mapping[int, Checkpoint], chosen: int
+) -> tuple[list[Policy], dict[int, str]]:
+    # the chosen seed's policy, then its variants; and how the policy of each seed is called
+    from kalshi_pipeline.learning.policy import NetworkPolicy
+
+    seeds = {seed: f"{LEARNED}, seed {seed}" for seed in networks} | {chosen: LEARNED}
+    together = f"Ensemble of {len(networks)}"
+    variants: list[Policy] = [
+        NetworkPolicy(networks[chosen], name=f"{LEARNED}, likeliest action", stochastic=False)
+    ]
+    if len(networks) > 1:
+        variants += [
+            *(
+                NetworkPolicy(network, name=seeds[seed], stochastic=True)
+                for seed, network in networks.items()
+                if seed != chosen
+            ),
+            NetworkPolicy(*networks.values(), name=together, stochastic=True),
+            NetworkPolicy(*networks.values(), name=f"{together}, likeliest action"),
+        ]
+    return [NetworkPolicy(networks[chosen], name=LEARNED, stochastic=True), *variants], seeds
+
+
+def _looked_at(plan: Plan, universes: Mapping[int, Universe]) -> list[LineageEntry]:
+    # what a plan calls validation is there to be looked at while choosing: it is never clean
+    from kalshi_pipeline.learning.training import lineage_of
+
+    return [
+        entry
+        for session, role in plan.roles.items()
+        if "validation" in role
+        for entry in lineage_of(universes[session])
+    ]
+
+
+def _provenance(
+    warehouse: Warehouse, plan: Plan, trained: Generation, chosen: int, inputs: Mapping[str, str]
+) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    quality = {session: warehouse.current(BOOKS, str(session)).summary for session in plan.sessions}
+    recordings = {
+        f"{RAW}/{session}": warehouse.current(RAW, str(session)).content_hash
+        for session in plan.sessions
+    }
+    return {
+        "plan": plan.name,
+        "title": plan.title,
+        "checkpoint": trained.content_hash,
+        "phases": [{**asdict(phase), "algorithm": phase.algorithm} for phase in plan.phases],
+        "seed": chosen,
+        "trained": trained.summary["trained"],
+        "code_version": version("kalshi-pipeline"),
+        "feature_table_version": FEATURE_TABLE_VERSION,
+        "generated": any(figures["generated"] for figures in quality.values()),
+        "generations": dict(inputs) | recordings,
+        "sessions": {str(session): _described(figures) for session, figures in quality.items()},
+    }
+
+
+def _described(quality: Mapping[str, Any]) -> str:
+    source = "generated" if quality["generated"] else "recorded"
+    return (
+        f"{quality['title']}; {source}, {quality['duration_s'] / 3600:.1f} h, "
+        f"{quality['deltas']:,} deltas, quality {quality['quality_score']:g}"
+    )
+
+
+def _counted(exclusions: Iterable[Exclusion]) -> list[dict[str, Any]]:
+    # one line a session and reason; a market's own figure stands in brackets at its end
+    kinds = Counter((entry.session, entry.reason.partition(" (")[0]) for entry in exclusions)
+    return [
+        {"session": session, "reason": reason, "count": count}
+        for (session, reason), count in sorted(kinds.items())
+    ]
