@@ -51,23 +51,6 @@ def lane_part(function: Function) -> Function:
     )
 
 
-def product_kernel(function: Function) -> Function:
-    """Compile a lane kernel that multiplies matrices.
-
-    What Numba makes of `np.dot` returns its output, and so counts references; beside the product of
-    two matrices that costs nothing.
-    """
-    return _compiled(function, error_model="numpy", _nrt=True)
-
-
-def product_part(function: Function) -> Function:
-    """A part of such kernels, as `lane_part`."""
-    return _compiled(
-        function, error_model="numpy", _nrt=True,
-        no_cpython_wrapper=True, no_cfunc_wrapper=True, cache=False,
-    )  # fmt: skip
-
-
 def contracted_kernel(function: Function) -> Function:
     """Compile such a function to round a product and its addition once, where the processor can.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 import sys
 import warnings
@@ -224,3 +225,20 @@ def test_a_large_gradient_is_clipped_and_not_mistaken_for_one_that_is_not_finite
     model.vf_coef = 1e10  # squares of the gradients overflow single precision
     model.train()
     assert np.isfinite(weights(model)).all()
+
+
+def test_the_update_means_the_same_uncompiled():
+    program = (
+        "from tests.learning.test_fast_update import *;"
+        "model = with_a_random_rollout(SMALL, np.random.default_rng(0)); model.train();"
+        "print(weights(model).tobytes().hex())"
+    )
+    plain = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    model = with_a_random_rollout(SMALL, np.random.default_rng(0))
+    before = weights(model)
+    model.train()
+    uncompiled = np.frombuffer(bytes.fromhex(plain.stdout), np.float32)
+    assert apart(weights(model) - before, uncompiled - before) < NEARLY_SIGN

@@ -13,7 +13,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import lane_part, product_part
+from kalshi_pipeline.compiled import lane_part
+from kalshi_pipeline.learning.fast.products import multiply
 
 Flat = NDArray[np.float32]
 Matrix = NDArray[np.float32]
@@ -81,9 +82,9 @@ def _keep_where_lit(gradient: Matrix, lit: Matrix) -> None:
                 gradient[row, column] = _ZERO
 
 
-@product_part
-def forward(layout: Layout, parameters: Flat, observations: Matrix, outputs: Flat) -> Matrix:
-    """Outputs of all layers, one after the other; gives those of the last, `[rows, width]`.
+@lane_part
+def forward(layout: Layout, parameters: Flat, observations: Matrix, outputs: Flat) -> int:
+    """Outputs of all layers, one after the other; gives where those of the last begin.
 
     Args:
         layout: see `layout_of`.
@@ -99,14 +100,14 @@ def forward(layout: Layout, parameters: Flat, observations: Matrix, outputs: Fla
         begin, bias = layout[layer, _WEIGHT], layout[layer, _BIAS]
         out = outputs[at : at + rows * width].reshape(rows, width)
         weight = parameters[begin : begin + width * inputs].reshape(width, inputs)
-        np.dot(below, weight.T, out)
+        multiply(below, False, weight, True, out)
         _add_bias(out, parameters[bias : bias + width], layer < layout.shape[0] - 1)
         below = out
         at += rows * width
-    return below
+    return at - below.size
 
 
-@product_part
+@lane_part
 def backward(
     layout: Layout,
     parameters: Flat,
@@ -137,12 +138,12 @@ def backward(
         _sum_rows(slope, gradients[bias : bias + width])
         of_weight = gradients[begin : begin + width * inputs].reshape(width, inputs)
         if layer == 0:
-            np.dot(slope.T, observations, of_weight)
+            multiply(slope, True, observations, False, of_weight)
         else:
             first = at - rows * inputs
             below = outputs[first:at].reshape(rows, inputs)
-            np.dot(slope.T, below, of_weight)
+            multiply(slope, True, below, False, of_weight)
             slope_below = slopes[first:at].reshape(rows, inputs)
             weight = parameters[begin : begin + width * inputs].reshape(width, inputs)
-            np.dot(slope, weight, slope_below)
+            multiply(slope, False, weight, False, slope_below)
             _keep_where_lit(slope_below, below)

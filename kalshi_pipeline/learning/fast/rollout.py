@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import lane_kernel, product_kernel
+from kalshi_pipeline.compiled import lane_kernel
 from kalshi_pipeline.learning.fast.heads import choose, softmax, uniform
 from kalshi_pipeline.learning.fast.network import Flat, Layout, forward
 
 _ONE = np.float32(1.0)
 
 
-@product_kernel
+@lane_kernel
 def act(
     layout: Layout,
     parameters: Flat,
@@ -39,8 +39,10 @@ def act(
         actions: `[lanes]`; overwritten.
         log_probs: `[lanes]` logarithm of each action's probability; overwritten.
     """
-    logits = forward(layout, parameters, observations, room)
-    for lane in range(logits.shape[0]):
+    at = forward(layout, parameters, observations, room)
+    lanes = observations.shape[0]
+    logits = room[at : at + lanes * shares.shape[0]].reshape(lanes, shares.shape[0])
+    for lane in range(lanes):
         chance = uniform(key, np.uint64(counter + lane))
         valid = masks[min(lane, masks.shape[0] - 1)]
         normaliser = softmax(logits[lane], valid, shares)
@@ -48,7 +50,7 @@ def act(
         log_probs[lane] = np.float64(logits[lane, actions[lane]]) - normaliser
 
 
-@product_kernel
+@lane_kernel
 def evaluate(
     layout: Layout,
     parameters: Flat,
@@ -68,9 +70,11 @@ def evaluate(
         values: `[n]`; overwritten.
     """
     for begin in range(0, observations.shape[0], rows):
-        out = forward(layout, parameters, observations[begin : begin + rows], room)
-        for row in range(out.shape[0]):
-            values[begin + row] = out[row, 0]
+        some = observations[begin : begin + rows]
+        at = forward(layout, parameters, some, room)
+        width = layout[-1, 1]
+        for row in range(some.shape[0]):
+            values[begin + row] = room[at + row * width]
 
 
 @lane_kernel

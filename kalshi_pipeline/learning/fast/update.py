@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import lane_part, product_kernel, product_part
+from kalshi_pipeline.compiled import lane_kernel, lane_part
 from kalshi_pipeline.learning.fast.heads import policy_slopes, standardise, value_slopes
 from kalshi_pipeline.learning.fast.meeting import arrive
 from kalshi_pipeline.learning.fast.network import Flat, Layout, Matrix, backward, forward
@@ -118,7 +118,7 @@ def adam(
         parameters[n] -= rate * first / (np.sqrt(second) * unbiased + epsilon)
 
 
-@product_part
+@lane_part
 def square_sum(numbers: Flat) -> float:
     """Sum of squares; not finite only where one of the numbers is not."""
     quick = np.float64(np.dot(numbers, numbers))
@@ -130,18 +130,15 @@ def square_sum(numbers: Flat) -> float:
     return total
 
 
-@product_part
-def gather_observations(rollout: Rollout, rows: NDArray[np.int64], scratch: Scratch) -> Matrix:
+@lane_part
+def gather_observations(rollout: Rollout, rows: NDArray[np.int64], out: Matrix) -> None:
     """Copy the observations of a minibatch side by side: `[rows, inputs]`."""
-    width = rollout.observations.shape[1]
-    out = scratch.observations[: rows.shape[0] * width].reshape(rows.shape[0], width)
     for n in range(rows.shape[0]):
-        for column in range(width):
+        for column in range(out.shape[1]):
             out[n, column] = rollout.observations[rows[n], column]
-    return out
 
 
-@product_part
+@lane_part
 def actor_gradients(
     trained: Trained,
     parameters: Flat,
@@ -153,7 +150,9 @@ def actor_gradients(
     losses: NDArray[np.float64],
 ) -> None:
     """Gradients of the actor's loss on a minibatch."""
-    observations = gather_observations(rollout, rows, scratch)
+    count, width = rows.shape[0], rollout.observations.shape[1]
+    observations = scratch.observations[: count * width].reshape(count, width)
+    gather_observations(rollout, rows, observations)
     before, advantages = scratch.numbers[0], scratch.numbers[1]
     every_mask = rollout.masks.shape[0] > 1
     for n in range(rows.shape[0]):
@@ -164,10 +163,10 @@ def actor_gradients(
             scratch.masks[n, action] = rollout.masks[rows[n] if every_mask else 0, action]
     if hyper.normalise:
         standardise(advantages, rows.shape[0])
-    logits = forward(trained.actor, parameters, observations, scratch.outputs)
-    last = scratch.outputs.shape[0] // scratch.numbers.shape[1] - logits.shape[1]
-    at = last * rows.shape[0]
-    slopes = scratch.slopes[at : at + logits.size].reshape(logits.shape)
+    at = forward(trained.actor, parameters, observations, scratch.outputs)
+    actions = scratch.shares.shape[0]
+    logits = scratch.outputs[at : at + count * actions].reshape(count, actions)
+    slopes = scratch.slopes[at : at + count * actions].reshape(count, actions)
     policy_slopes(
         logits, scratch.actions, before, advantages, scratch.masks,
         (hyper.clip_range, hyper.ent_coef), scratch.shares, slopes, losses,
@@ -175,7 +174,7 @@ def actor_gradients(
     backward(trained.actor, parameters, observations, scratch.outputs, scratch.slopes, gradients)
 
 
-@product_part
+@lane_part
 def critic_gradients(
     trained: Trained,
     parameters: Flat,
@@ -187,19 +186,20 @@ def critic_gradients(
     losses: NDArray[np.float64],
 ) -> None:
     """Gradients of the critic's loss on a minibatch."""
-    observations = gather_observations(rollout, rows, scratch)
+    count, width = rows.shape[0], rollout.observations.shape[1]
+    observations = scratch.observations[: count * width].reshape(count, width)
+    gather_observations(rollout, rows, observations)
     returns = scratch.numbers[0]
     for n in range(rows.shape[0]):
         returns[n] = rollout.returns[rows[n]]
-    values = forward(trained.critic, parameters, observations, scratch.outputs)
-    last = scratch.outputs.shape[0] // scratch.numbers.shape[1] - 1
-    at = last * rows.shape[0]
-    slopes = scratch.slopes[at : at + values.size].reshape(values.shape)
+    at = forward(trained.critic, parameters, observations, scratch.outputs)
+    values = scratch.outputs[at : at + count].reshape(count, 1)
+    slopes = scratch.slopes[at : at + count].reshape(count, 1)
     value_slopes(values, returns, hyper.vf_coef, slopes, losses)
     backward(trained.critic, parameters, observations, scratch.outputs, scratch.slopes, gradients)
 
 
-@product_kernel
+@lane_kernel
 def update(
     first: int,
     last: int,
