@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.config import WatchConfig
-from kalshi_pipeline.errors import TrainingDiverged
+from kalshi_pipeline.config import MICRO_PER_DOLLAR, TradingConfig, WatchConfig
+from kalshi_pipeline.errors import NoSuitableMarket, TrainingDiverged
 from kalshi_pipeline.learning.policy import NetworkPolicy
 from kalshi_pipeline.storage.checkpoints import Checkpoint
 from kalshi_pipeline.trading.tape import Universe
@@ -49,18 +49,34 @@ def validation_episodes(universe: Universe, max_steps: int) -> NDArray[np.int64]
     return np.array(sorted(chosen or [int(steps.argmin())]), np.int64)
 
 
-def part_of(universe: Universe, episodes: NDArray[np.int64]) -> Universe:
-    """The universe of these episodes alone, on the same tape.
+class Validator:
+    """Scores a policy: mean dollars an episode, marked at settlement or liquidation, fees on.
 
     Args:
-        universe: all.
-        episodes: indices, without repetition.
+        universe: of the validation sessions.
+        trading: rules of the episodes.
+        max_steps: see `validation_episodes`.
+
+    Attributes:
+        episodes: indices of those it plays.
+
+    Raises:
+        NoSuitableMarket: the universe is empty.
     """
-    tape = universe.tape
-    by_episode = ("first_row", "end_row", "first_step", "end_step", "settlement_bp", "grid")
-    columns = {name: getattr(tape, name)[episodes] for name in (*by_episode, "fee_schedule")}
-    chosen = tuple(universe.episodes[index] for index in episodes.tolist())
-    return Universe(tape._replace(**columns), chosen)
+
+    def __init__(self, universe: Universe, trading: TradingConfig, max_steps: int) -> None:
+        if not universe.episodes:
+            raise NoSuitableMarket(
+                "no suitable market to validate on: 0 episodes", rule="episodes >= 1", value=0
+            )
+        self.episodes = validation_episodes(universe, max_steps)
+        self._universe, self._trading = universe, trading
+
+    def __call__(self, policy: NetworkPolicy) -> float:
+        """Play the episodes with a deterministic policy."""
+        no_chance = np.random.default_rng(0)  # a greedy actor never draws on it
+        played = policy.play(self._universe, self._trading, self.episodes, no_chance)
+        return float(np.mean([summary.pnl_micro for summary in played])) / MICRO_PER_DOLLAR
 
 
 def drop(scores: Sequence[float], floor: float) -> float:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kalshi_pipeline.config import TradingConfig, WatchConfig
-from kalshi_pipeline.learning.validation import drop, fallen, part_of, validation_episodes
+from kalshi_pipeline.errors import NoSuitableMarket
+from kalshi_pipeline.learning.policy import NetworkPolicy
+from kalshi_pipeline.learning.validation import Validator, drop, fallen, validation_episodes
 from kalshi_pipeline.trading.simulator import Simulator
 from kalshi_pipeline.trading.tape import Universe
+from tests.checkpoints import small_checkpoint
 from tests.tapes import random_universe
 
 UNIVERSE = random_universe(np.random.default_rng(3), episodes=9, steps=40)
@@ -36,8 +41,6 @@ def test_all_episodes_where_there_is_room() -> None:
 
 
 def test_every_market_comes_before_a_second_segment_of_one() -> None:
-    from dataclasses import replace
-
     episodes = tuple(
         replace(episode, market=f"M{place % 3}", segment=place, steps=10)
         for place, episode in enumerate(UNIVERSE.episodes)
@@ -47,20 +50,24 @@ def test_every_market_comes_before_a_second_segment_of_one() -> None:
     assert {episodes[index].market for index in chosen} == {"M0", "M1", "M2"}
 
 
-def test_a_part_plays_as_the_whole_does() -> None:
-    chosen = np.array([1, 4, 7])
-    part = part_of(UNIVERSE, chosen)
-    assert part.episodes == tuple(UNIVERSE.episodes[index] for index in chosen)
-    whole_lanes, part_lanes = (Simulator(u, 3, TradingConfig()) for u in (UNIVERSE, part))
-    whole_lanes.reset(range(3), chosen)
-    part_lanes.reset(range(3), range(3))
-    rng = np.random.default_rng(0)
-    for _ in range(STEPS.max()):
-        np.testing.assert_array_equal(whole_lanes.observation, part_lanes.observation)
-        np.testing.assert_array_equal(whole_lanes.equity_micro, part_lanes.equity_micro)
-        actions = rng.integers(0, 7, 3)
-        whole_lanes.step(actions)
-        part_lanes.step(actions)
+def test_the_score_is_what_the_policy_earns_an_episode_in_the_simulator() -> None:
+    policy = NetworkPolicy(small_checkpoint(3))
+    validator = Validator(UNIVERSE, TradingConfig(), 150)
+    assert 1 < len(validator.episodes) < len(UNIVERSE)
+    earned = []
+    lane = Simulator(UNIVERSE, 1, TradingConfig())
+    for episode in validator.episodes.tolist():
+        lane.reset([0], [episode])
+        while not (lane.terminated | lane.truncated)[0]:
+            lane.step(policy.act(lane.observation, lane.mask, np.random.default_rng(0)))
+        earned.append(lane.summary(0).pnl_micro / 1e6)
+    assert validator(policy) == pytest.approx(np.mean(earned))
+    assert np.std(earned) > 0
+
+
+def test_nothing_to_validate_on_is_refused() -> None:
+    with pytest.raises(NoSuitableMarket, match="validate"):
+        Validator(Universe(UNIVERSE.tape, ()), TradingConfig(), 10)
 
 
 @pytest.mark.parametrize(
