@@ -27,6 +27,8 @@ def of_sessions(keys: tuple[int, ...]) -> list[dg.AssetDep]:
 def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
     """The asset of one phase."""
     parents = [dg.AssetDep(dg.AssetKey([plan.name, phase.parent]))] if phase.parent else []
+    validation = plan.validation_sessions(phase)
+    chosen = ", ".join(map(str, validation))
     seeds = f"{plan.seeds} seeds" if plan.seeds > 1 else "one seed"
     known = ", ".join(map(str, phase.sessions))
     after = f" further steps, continuing from {phase.parent}" if phase.parent else " steps"
@@ -34,7 +36,7 @@ def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
     @dg.asset(
         name=phase.name,
         key_prefix=[plan.name],
-        deps=[*of_sessions(phase.sessions), *parents],
+        deps=[*of_sessions((*phase.sessions, *validation)), *parents],
         group_name=plan.name,
         kinds={"pytorch"},
         owners=["team:learning"],
@@ -44,6 +46,7 @@ def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
         description=f"{phase.algorithm.upper()} after {phase.timesteps:,}{after}, {seeds}, on the "
         f"suitable markets of session{'s' if len(phase.sessions) > 1 else ''} {known}. Weights and "
         "optimiser as safetensors, with the lineage of every market they have seen; "
+        f"{f'of each seed the best on session {chosen}' if chosen else 'the last ones'}; "
         "`exports/*/model.zip` open in Stable-Baselines3.",
     )
     def checkpoint(
@@ -75,4 +78,16 @@ def _course(generation: Generation) -> dict[str, dg.TableMetadataValue]:
                 for record in shown
             ]
         )
+        course = json.loads(generation.path(f"{EXPORTS}/{name}/course.json").read_bytes())
+        for what, rows in (("alerts", course["alerts"]), ("validation", course["validations"])):
+            if rows:
+                told = rows[:: max(1, len(rows) // DESCRIBED_ROWS)]
+                courses[f"{what}, {name.replace('_', ' ')}"] = table_metadata(
+                    [{key: _cell(value) for key, value in row.items()} for row in told]
+                )
     return {"seeds trained": table_metadata(generation.summary["trained"]), **courses}
+
+
+def _cell(value: Any) -> Any:
+    # a table shows plain values: knobs moved become a text
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value

@@ -120,7 +120,10 @@ def trial(
         selected_on=lineage_of(validation),
     )  # fmt: skip
     seconds = perf_counter() - began
-    judges = {"validation": Validator(validation, trading, ALL), "test": Validator(test, trading, ALL)}
+    judges = {
+        "validation": Validator(validation, trading, ALL),
+        "test": Validator(test, trading, ALL),
+    }
     checkpoints: dict[str, Checkpoint] = {"best": result.best, "last": result.final}
     dollars = {
         f"{on}, {which}": judge(NetworkPolicy(checkpoint))
@@ -136,7 +139,8 @@ def table(trials: Sequence[Trial]) -> str:
     lines = [f"{'':<20}{'with':>10}{'without':>10}{'difference':>12}   {CONFIDENCE:.0%} interval"]
     for name in trials[0].dollars:
         with_, without = (
-            np.array([t.dollars[name] for t in trials if t.curriculum is on]) for on in (True, False)
+            np.array([t.dollars[name] for t in trials if t.curriculum is on])
+            for on in (True, False)
         )
         mean, low, high = interval(with_ - without)
         verdict = "helps" if low > 0 else "hurts" if high < 0 else "no difference shown"

@@ -69,8 +69,11 @@ def train_phase(
         RunInUse: another process trains this phase.
         TrainingStopped: `stop` said yes.
     """
-    inputs = session_inputs(warehouse, phase.sessions)
+    validation = plan.validation_sessions(phase)
+    inputs = session_inputs(warehouse, (*phase.sessions, *validation))
     parent = _parent(warehouse, plan, phase)
+    watched = asdict(plan.watch)
+    del watched["console_steps"]  # what a terminal shows changes no weights
     config = {
         "timesteps": phase.timesteps,
         "save_every": plan.save_every,
@@ -79,6 +82,8 @@ def train_phase(
         "algorithm": phase.algorithm,
         "learner": asdict(phase.learner),
         "trading": asdict(plan.trading),
+        "validation": validation,
+        "watch": watched,
     }
     continued = {} if parent is None else {str(phase.parent): parent.content_hash}
     recipe = Recipe(TRAINING_VERSION, config | {"seeds": plan.trained_seeds}, inputs | continued)
@@ -88,9 +93,8 @@ def train_phase(
 
     from kalshi_pipeline.learning.runs import RunKey, open_run
 
-    universe, _ = build_universe(
-        [load_session(warehouse, session) for session in phase.sessions], plan.min_episode_steps
-    )
+    universe = _universe(warehouse, plan, phase.sessions)
+    judged = _universe(warehouse, plan, validation) if validation else None
     parents = {} if parent is None else _load_parents(plan, phase, parent)
     results: dict[int, TrainingResult] = {}
     with ExitStack() as held:
@@ -103,15 +107,23 @@ def train_phase(
             key = RunKey(plan.name, phase.name, seed, phase.algorithm, phase.sessions, digest)
             runs.append(held.enter_context(open_run(warehouse.root, key, now_ms, warehouse.files)))
             tell = None if progress is None else partial(progress, seed)
-            results[seed] = _train_seed(universe, plan, phase, seed, first, runs[-1], tell, stop)
+            results[seed] = _train_seed(
+                universe, judged, plan, phase, seed, first, runs[-1], tell, stop
+            )
         generation = _publish(warehouse, name, recipe, results, universe)
         for run in runs:
             run.finish(generation.content_hash)
     return generation
 
 
+def _universe(warehouse: Warehouse, plan: Plan, sessions: Iterable[int]) -> Universe:
+    data = [load_session(warehouse, session) for session in sessions]
+    return build_universe(data, plan.min_episode_steps)[0]
+
+
 def _train_seed(
     universe: Universe,
+    validation: Universe | None,
     plan: Plan,
     phase: Phase,
     seed: int,
@@ -121,22 +133,39 @@ def _train_seed(
     stop: Callable[[], bool],
 ) -> TrainingResult:
     from kalshi_pipeline.learning import training
+    from kalshi_pipeline.learning.logs import training_logs
+    from kalshi_pipeline.learning.validation import Validator
 
-    return training.train_phase(
-        universe,
-        phase=phase.name,
-        timesteps=phase.timesteps,
-        config=phase.learner,
-        trading=plan.trading,
-        seed=seed,
-        parent=parent,
-        curriculum=plan.curriculum,
-        progress=progress,
-        keep=run.save,
-        resume=run.resume_point(),
-        checkpoint_every=plan.save_every,
-        stop=stop,
-    )
+    most = plan.watch.validation_steps
+    validate = Validator(validation, plan.trading, most) if validation is not None else None
+    resume = run.resume_point()
+    resumed_at = None if resume is None else resume.checkpoint.state.timesteps
+    shown = plan.watch.console_steps
+    with training_logs(run.folder, run.log_path, shown, resumed_at=resumed_at) as logs:
+
+        def tell(reached: TrainingProgress) -> None:
+            logs(reached)
+            if progress:
+                progress(reached)
+
+        return training.train_phase(
+            universe,
+            phase=phase.name,
+            timesteps=phase.timesteps,
+            config=phase.learner,
+            trading=plan.trading,
+            seed=seed,
+            parent=parent,
+            curriculum=plan.curriculum,
+            progress=tell,
+            validate=validate,
+            selected_on=training.lineage_of(validation) if validation else (),
+            keep=run.save,
+            resume=resume,
+            checkpoint_every=plan.save_every,
+            watching=plan.watch,
+            stop=stop,
+        )
 
 
 def _publish(
@@ -159,12 +188,15 @@ def _publish(
             sb3.export_sb3_zip(result.best, exports / "model.zip")
             records = [asdict(record) for record in result.records]
             (exports / "training.json").write_text(json.dumps(records))
+            (exports / "course.json").write_text(json.dumps(result.course()))
             trained.append(
                 {
                     "seed": seed,
                     "timesteps": result.best.state.timesteps,
                     "timesteps_total": result.best.state.timesteps_total,
                     "validation": max((score for _, score in result.validations), default=None),
+                    "alerts": len(result.firings),
+                    "stopped": result.stopped,
                 }
             )
         staging.summary.update(

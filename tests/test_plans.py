@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -223,3 +224,16 @@ def test_a_plan_that_cannot_be_right_is_refused_with_its_file_and_the_reason(fol
     with pytest.raises(PlanError, match=reason) as caught:
         load(folder, content)
     assert "plans/made_up.toml" in str(caught.value)
+
+
+def test_a_phase_validates_on_what_neither_it_nor_a_phase_before_it_learns_from() -> None:
+    def validated(name: str) -> list[tuple[int, ...]]:
+        plan = load_plan(name)
+        return [plan.validation_sessions(phase) for phase in plan.phases]
+
+    assert validated("training_plan") == [(70, 41), (70, 41), (41,)]
+    assert validated("recorded") == [(105,)] * 3
+    assert validated("quick") == [(902,), (), ()]
+    plan = load_plan("quick")
+    later = replace(plan.phases[0], name="phase_4", parent="phase_2")
+    assert plan.validation_sessions(later) == ()  # its parent has learned from it

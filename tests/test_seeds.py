@@ -11,7 +11,7 @@ import pytest
 
 from kalshi_pipeline import plan_evaluation, plan_stages
 from kalshi_pipeline.config import EvaluationConfig, PPOConfig
-from kalshi_pipeline.errors import CorruptCheckpoint, MissingParent
+from kalshi_pipeline.errors import CorruptCheckpoint, MissingParent, NotPublished
 from kalshi_pipeline.plans import Phase, Plan, load_plan
 from kalshi_pipeline.rules import weights_are_sound
 from kalshi_pipeline.storage.checkpoints import load_seeds
@@ -44,8 +44,9 @@ def plan_of(seeds: int, first: int = 7) -> Plan:
         Phase("phase_2", (901,), steps, "phase_1", TINY),
     )
     return replace(
-        load_plan("quick"), phases=phases, seed=first, seeds=seeds, save_every=TINY.rollout_steps
-    )
+        load_plan("quick"), phases=phases, seed=first, seeds=seeds,
+        save_every=TINY.rollout_steps, roles={901: "what it learned from"},
+    )  # fmt: skip
 
 
 class Told:
@@ -149,3 +150,37 @@ def test_the_judged_seed_is_the_best_validated_and_the_first_of_equals(scores, c
 def test_a_phase_without_any_seed_is_damaged(tmp_path) -> None:
     with pytest.raises(CorruptCheckpoint, match="no checkpoint of any seed"):
         load_seeds(tmp_path)
+
+
+def test_a_phase_is_validated_watched_and_publishes_its_best(warehouse, generated) -> None:
+    plan = replace(plan_of(1), roles={902: "validation"})
+    with pytest.raises(NotPublished, match="902"):
+        train(warehouse, plan)
+    materialize(warehouse, generated / "902")
+    generation = train(warehouse, plan)
+    state = load_seeds(generation.verified())[7].state
+    assert {entry.session for entry in state.selected_on} == {902}
+    assert {entry.session for entry in state.lineage} == {901}
+    course = json.loads(generation.path("exports/seed_7/course.json").read_bytes())
+    scores = {entry["timesteps"]: entry["score"] for entry in course["validations"]}
+    assert list(scores) == [n * TINY.rollout_steps for n in range(1, ROLLOUTS + 1)]
+    best = max(scores.values())
+    assert state.timesteps == min(at for at, score in scores.items() if score == best)
+    assert generation.summary["trained"][0]["validation"] == best
+    assert sum(market["draws"] for market in course["markets"]) >= TINY.n_envs
+    (run,) = warehouse.root.glob("trained_models/*_ppo_*")
+    assert (run / "m10_diagnostics" / "rollouts.jsonl").read_text().count("\n") == ROLLOUTS
+    assert list(run.glob("tensorboard/events*"))
+    (log,) = run.glob("training_*.log")
+    assert "validation" in log.read_text()
+
+
+def test_what_validates_is_an_input_and_what_a_terminal_shows_is_none(warehouse, generated) -> None:
+    plan = replace(plan_of(1), roles={902: "validation"})
+    materialize(warehouse, generated / "902")
+    train(warehouse, plan)
+    quiet = replace(plan, watch=replace(plan.watch, console_steps=10**6))
+    assert train(warehouse, quiet).reused
+    watching = replace(plan, watch=replace(plan.watch, alerts="off"))
+    assert not train(warehouse, watching).reused
+    assert not train(warehouse, plan_of(1)).reused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from kalshi_pipeline.learning.alert_rules import Firing
 from kalshi_pipeline.learning.diagnostics import RolloutDiagnostics, diagnose
@@ -110,6 +111,23 @@ class TrainingResult:
     market_returns: dict[tuple[int, str], float | None]
     firings: tuple[Firing, ...] = ()
     stopped: bool = False
+
+    def course(self) -> dict[str, Any]:
+        """JSON values of what happened on the way; the records are not among them."""
+        return {
+            "validations": [{"timesteps": at, "score": score} for at, score in self.validations],
+            "alerts": [asdict(firing) for firing in self.firings],
+            "stopped": self.stopped,
+            "markets": [
+                {
+                    "session": session,
+                    "market": market,
+                    "draws": draws,
+                    "dollars an episode": self.market_returns[session, market],
+                }
+                for (session, market), draws in self.market_draws.items()
+            ],
+        }
 
 
 def record_rollout(learner: Learner, watch: Watch, timesteps: int, seconds: float) -> RolloutRecord:

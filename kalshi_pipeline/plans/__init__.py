@@ -17,6 +17,7 @@ from kalshi_pipeline.config import (
     PPOConfig,
     StepConfig,
     TradingConfig,
+    WatchConfig,
 )
 from kalshi_pipeline.errors import InvalidName, PlanError
 from kalshi_pipeline.names import session_id
@@ -37,7 +38,12 @@ _VALUES = {
     "curriculum": True,
     "mask_actions": False,
 }
-_SECTIONS = {"steps": StepConfig(), "trading": TradingConfig(), "evaluation": EvaluationConfig()}
+_SECTIONS = {
+    "steps": StepConfig(),
+    "trading": TradingConfig(),
+    "watch": WatchConfig(),
+    "evaluation": EvaluationConfig(),
+}
 _OPTIONAL = ("believed", *_VALUES, *_SECTIONS, *CONFIGS)
 
 
@@ -91,6 +97,7 @@ class Plan:
     curriculum: bool
     steps: StepConfig
     trading: TradingConfig
+    watch: WatchConfig
     learners: Mapping[str, LearnerConfig]
     evaluation: EvaluationConfig
     believed: Mapping[int, Mapping[str, Any]]
@@ -105,6 +112,23 @@ class Plan:
     def trained_seeds(self) -> tuple[int, ...]:
         """The seeds each phase is trained with."""
         return tuple(range(self.seed, self.seed + self.seeds))
+
+    def validation_sessions(self, phase: Phase) -> tuple[int, ...]:
+        """What a phase chooses its checkpoint on: sessions for validation it has not learned from.
+
+        Those whose role says "validation", less those that it or a phase before it trains on.
+        """
+        learned = set(phase.sessions)
+        before = phase.parent
+        while before is not None:
+            parent = self.phase(before)
+            learned |= set(parent.sessions)
+            before = parent.parent
+        return tuple(
+            session
+            for session, role in self.roles.items()
+            if "validation" in role and session not in learned
+        )
 
     def phase(self, name: str) -> Phase:
         """One of the phases.

@@ -47,12 +47,13 @@ def test_the_views_come_after_everything(graph):
 
 
 @pytest.mark.parametrize("plan", plan_names())
-def test_a_phase_depends_on_exactly_its_sessions(graph, plan):
+def test_a_phase_depends_on_exactly_the_sessions_it_learns_from_and_is_chosen_on(graph, plan):
     for phase in load_plan(plan).phases:
+        sessions = (*phase.sessions, *load_plan(plan).validation_sessions(phase))
         node = graph.get(dg.AssetKey([plan, phase.name]))
         for parent in ("books", "feature_tensors", "suitable_markets"):
             mapping = node.partition_mappings[dg.AssetKey(parent)]
-            assert list(mapping.partition_keys) == [str(key) for key in phase.sessions]
+            assert list(mapping.partition_keys) == [str(key) for key in sessions]
 
 
 def test_session_assets_are_cut_by_session(graph):
