@@ -135,3 +135,21 @@ class Firing:
     acted: bool
     action: str
     changed: dict[str, tuple[float, float]]
+
+
+def markdown_table() -> str:
+    """The table as a page shows it; see `docs/TRAINING.md`."""
+    lines = [
+        "| rule | cause | threshold | window | action | acts | source |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for rule in RULES:
+        window = f"{rule.window:,g} {rule.unit}"
+        if rule.unit == "phase":
+            window = f"once, at {rule.window:.0%} of the phase"
+        acts = "stops" if rule.stops else "acts" if rule.acts else "advises"
+        lines.append(
+            f"| `{rule.name}` | {rule.cause} | {rule.threshold:g} | {window} | {rule.action} "
+            f"| {acts} | {rule.source} |"
+        )
+    return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kalshi_pipeline.errors import IncompatibleCheckpoint
-from kalshi_pipeline.learning.alert_rules import BY_NAME, RULES, Firing
+from kalshi_pipeline.learning.alert_rules import BY_NAME, RULES, Firing, markdown_table
 from kalshi_pipeline.learning.alerts import BLOCK_STEPS, REST_STEPS, Alerts
 from kalshi_pipeline.learning.diagnostics import RolloutDiagnostics, diagnose, episode_figures
 from kalshi_pipeline.trading.actions import Action
@@ -285,3 +286,8 @@ def test_only_rules_that_act_move_or_stop_anything() -> None:
     for rule in RULES:
         assert rule.acts == bool(rule.moves or rule.stops)
         assert all(move.knob in KNOBS for move in rule.moves)
+
+
+def test_the_page_shows_the_table_of_the_code() -> None:
+    page = Path(__file__).parents[2] / "docs" / "TRAINING.md"
+    assert f"\n{markdown_table()}\n" in page.read_text()
