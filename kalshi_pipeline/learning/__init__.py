@@ -1,1 +1,1 @@
-"""PPO on the vector environment: which market is next, what is learned, what stays of it."""
+"""Learners on the vector environment: which market is next, what is learned, what stays of it."""
