@@ -10,6 +10,7 @@ pytest.importorskip("stable_baselines3")
 
 from benchmarks import (
     books,
+    curriculum,
     environment,
     evaluation,
     features,
@@ -142,3 +143,31 @@ def test_results_are_a_list_of_rows(tmp_path):
 
 def test_every_stage_can_be_asked_for():
     assert tuple(stages_of(quick=True)) == tuple(stages_of(quick=False)) == STAGES
+
+
+def test_the_curriculum_experiment_pairs_seeds_and_claims_nothing_from_noise():
+    def trials(*pairs: tuple[float, float]) -> list[curriculum.Trial]:
+        return [
+            curriculum.Trial(on, seed, 1.0, 3, {"test, best": dollars})
+            for seed, pair in enumerate(pairs)
+            for on, dollars in zip((True, False), pair, strict=True)
+        ]
+
+    # Student's interval of (1, 2, 3) at 95 %: 2 -+ 4.303 / sqrt(3)
+    assert curriculum.interval(np.array([1.0, 2.0, 3.0])) == pytest.approx(
+        (2, -0.484, 4.484), abs=1e-3
+    )
+    assert "no difference shown" in curriculum.table(trials((1, 0), (0, 1), (1, 1)))
+    assert "helps" in curriculum.table(trials((1.0, 0), (1.1, 0), (1.05, 0)))
+    assert "hurts" in curriculum.table(trials((0, 1.0), (0, 1.1), (0, 1.05)))
+
+
+def test_a_trial_of_the_curriculum_trains_and_judges_both_checkpoints():
+    universe = random_universe(np.random.default_rng(2), episodes=4, steps=30)
+    done = curriculum.trial(
+        universe, universe, universe, curriculum=True, seed=0, timesteps=128, save_every=64,
+        config=SMALL_PPO,
+    )  # fmt: skip
+    assert set(done.dollars) == {"validation, best", "validation, last", "test, best", "test, last"}
+    assert all(np.isfinite(value) for value in done.dollars.values())
+    assert done.markets == 4

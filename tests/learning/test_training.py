@@ -382,3 +382,9 @@ def test_a_saved_phase_trains_a_child_as_the_one_in_memory_does(
 
 def differ(one: Checkpoint, other: Checkpoint) -> bool:
     return any(not np.array_equal(one.policy[name], other.policy[name]) for name in one.policy)
+
+
+def test_one_suitable_market_is_enough_to_train_on() -> None:
+    result = train(random_universe(np.random.default_rng(1), episodes=1, steps=30))
+    assert list(result.market_draws) == [(1, result.final.state.lineage[0].market)]
+    assert result.timesteps == 3 * ROLLOUT
