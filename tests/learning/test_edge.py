@@ -96,7 +96,8 @@ def check_edge_found(algorithm: str, seeds: Sequence[int]) -> None:
     for baseline in baselines():
         unskilled = dollars(baseline, planted_edge)
         gains = learned - unskilled
-        # a single seed may stay with holding, as A2C's does in one of five and SAC's in two; none does worse
+        # a single seed may stay with holding (A2C's does in one of five, SAC's in two); none does
+        # worse
         assert (gains.mean(1) >= 0).all(), baseline.name
         low = lower_bound(gains.mean(0), planted_edge, EVALUATION.confidence)
         assert low > 0, baseline.name
