@@ -26,7 +26,9 @@ KalshiPipelineError
 │   ├── MissingParent         the phase to continue from is not there
 │   ├── CorruptCheckpoint     a checkpoint that cannot be trusted
 │   ├── IncompatibleCheckpoint  made by another feature table or network
+│   ├── ForeignModel          a model of others that is none, too large, or more than tensors
 │   ├── RunInUse              another process writes this training run
+│   ├── OutOfMemory           the sizes asked for do not fit
 │   └── TrainingStopped       it was asked to stop; what it had learned is kept
 └── EvaluationError           an evaluation that cannot be carried out
 """
@@ -161,6 +163,14 @@ class CorruptCheckpoint(TrainingError):
 
 class IncompatibleCheckpoint(TrainingError):
     """A checkpoint made by another feature table or network."""
+
+
+class ForeignModel(TrainingError):
+    """A model of others that is none, is too large, or holds more than tensors."""
+
+
+class OutOfMemory(TrainingError):
+    """The sizes asked for do not fit into memory; none of them was changed."""
 
 
 class RunInUse(TrainingError):

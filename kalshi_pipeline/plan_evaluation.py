@@ -80,6 +80,7 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
         variants=policies[1:],
         seeds=seeds,
         exclusions=_counted(exclusions),
+        foreign=any(state.foreign for state in states),
     )
     with warehouse.stage(name, None, recipe) as staging:
         (staging.folder / "report.json").write_bytes(render_json(judged.report))

@@ -67,6 +67,7 @@ def train_phase(
         MissingParent: the phase to continue from has no checkpoint of one of the seeds.
         CorruptCheckpoint: the parent's checkpoint, or all of a run's, are damaged.
         RunInUse: another process trains this phase.
+        OutOfMemory: names the sizes asked for and what to ask for instead.
         TrainingStopped: `stop` said yes.
     """
     validation = plan.validation_sessions(phase)
@@ -134,6 +135,7 @@ def _train_seed(
 ) -> TrainingResult:
     from kalshi_pipeline.learning import training
     from kalshi_pipeline.learning.logs import training_logs
+    from kalshi_pipeline.learning.memory import sizes_named
     from kalshi_pipeline.learning.validation import Validator
 
     most = plan.watch.validation_steps
@@ -141,7 +143,8 @@ def _train_seed(
     resume = run.resume_point()
     resumed_at = None if resume is None else resume.checkpoint.state.timesteps
     shown = plan.watch.console_steps
-    with training_logs(run.folder, run.log_path, shown, resumed_at=resumed_at) as logs:
+    written = training_logs(run.folder, run.log_path, shown, resumed_at=resumed_at)
+    with sizes_named(universe, phase.learner), written as logs:
 
         def tell(reached: TrainingProgress) -> None:
             logs(reached)

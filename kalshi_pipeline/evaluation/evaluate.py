@@ -58,6 +58,7 @@ def evaluate(
     variants: Sequence[Policy] = (),
     seeds: Mapping[int, str] | None = None,
     exclusions: Sequence[Mapping[str, Any]] = (),
+    foreign: bool = False,
 ) -> Evaluation:
     """Judge the first policy beside the others on every session.
 
@@ -77,6 +78,7 @@ def evaluate(
         seeds: seed -> name of the policy it trained, among the judged one and the variants; None
             or one where there is nothing to compare.
         exclusions: `{session, reason}` and optionally `count`, one for each thing left out.
+        foreign: others made the judged weights, from data that are not known: nothing is clean.
 
     Raises:
         EvaluationError: no policy, names not unique, a session without a role, no episode at all,
@@ -86,7 +88,7 @@ def evaluate(
     _check(universes, roles, shown)
     names = [policy.name for policy in policies]
     extra = [policy.name for policy in variants]
-    used = Lineage.of(lineage, selected_on)
+    used = Lineage.of(lineage, selected_on, foreign=foreign)
     ledger = _labelled(_run(universes, shown, config, evaluation, progress), roles, used)
     report = _report(
         ledger, names, extra, seeds or {}, used, provenance, Cell.of(config), evaluation

@@ -19,6 +19,7 @@ class Label(StrEnum):
     IN_SAMPLE = "in_sample"  # same session and market as something it was trained on
     SELECTED_ON = "selected_on"  # same session and market helped to choose checkpoint or settings
     SEEN_EVENT = "seen_event"  # another market or session of an event that was used
+    UNKNOWN = "unknown"  # the weights were made by others, who did not say from what
     BACKWARD = "backward"  # recorded before the end of what was used
     CLEAN_FORWARD = "clean_forward"  # none of these
 
@@ -32,22 +33,29 @@ class Lineage:
         selected: (session, market) pairs that chose checkpoint or settings.
         events: every Kalshi event among both.
         end_ms: end of the last time range used; None where nothing was.
+        foreign: others made the weights, or some they continued from: more may have been used.
     """
 
     trained: frozenset[tuple[int, str]]
     selected: frozenset[tuple[int, str]]
     events: frozenset[str]
     end_ms: int | None
+    foreign: bool = False
 
     @classmethod
     def of(
-        cls, trained: Iterable[Mapping[str, Any]], selected_on: Iterable[Mapping[str, Any]] = ()
+        cls,
+        trained: Iterable[Mapping[str, Any]],
+        selected_on: Iterable[Mapping[str, Any]] = (),
+        *,
+        foreign: bool = False,
     ) -> Lineage:
         """Read a checkpoint's lineage.
 
         Args:
             trained: ranges `{session, event, market, start_ms, end_ms}` used by the weights.
             selected_on: the same, used to choose.
+            foreign: whether others made the weights.
 
         Raises:
             EvaluationError: a range lacks a field; an unreadable lineage proves nothing clean.
@@ -59,6 +67,7 @@ class Lineage:
                 selected=frozenset((int(used["session"]), str(used["market"])) for used in select),
                 events=frozenset(str(used["event"]) for used in train + select),
                 end_ms=max((int(used["end_ms"]) for used in train + select), default=None),
+                foreign=foreign,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise EvaluationError(
@@ -73,6 +82,8 @@ class Lineage:
             return Label.SELECTED_ON
         if event in self.events:
             return Label.SEEN_EVENT
+        if self.foreign:
+            return Label.UNKNOWN
         if self.end_ms is not None and start_ms < self.end_ms:
             return Label.BACKWARD
         return Label.CLEAN_FORWARD

@@ -330,4 +330,5 @@ def _first_state(
         lineage=tuple(sorted(trained)),
         selected_on=tuple(sorted(selected)),
         parent=parent.content_hash if parent else None,
+        foreign=parent is not None and parent.state.foreign,
     )

@@ -81,6 +81,8 @@ class TrainerState:
         curriculum: state of the market sampler, as JSON values.
         alerts: what the alerts have seen and done so far, as JSON values.
         knobs: settings of the algorithm as they stand, which alerts may have moved.
+        foreign: it, or one it continued from, was made by others (`storage/foreign.py`): what its
+            weights have seen is unknown, whatever `lineage` says.
         format_version: layout of this folder.
     """
 
@@ -98,6 +100,7 @@ class TrainerState:
     alerts: dict[str, Any] = field(default_factory=dict)
     knobs: dict[str, float] = field(default_factory=dict)
     algorithm: str = "ppo"
+    foreign: bool = False
     feature_table_version: str = FEATURE_TABLE_VERSION
     format_version: int = FORMAT_VERSION
 
@@ -201,7 +204,7 @@ def encode(checkpoint: Checkpoint) -> dict[str, bytes]:
     Raises:
         CorruptCheckpoint: a tensor is missing, of the wrong shape or not finite.
     """
-    _check_tensors(checkpoint)
+    check_tensors(checkpoint)
     return _encode(checkpoint)
 
 
@@ -226,7 +229,7 @@ def decode(contents: Mapping[str, bytes], where: str) -> Checkpoint:
         _decode_tensors(contents, OPTIMIZER, where),
         *(_decode_tensors(contents, name, where) if name in contents else {} for name in OPTIONAL),
     )
-    _check_tensors(checkpoint)
+    check_tensors(checkpoint)
     return checkpoint
 
 
@@ -319,7 +322,12 @@ def _decode_tensors(
     return tensors
 
 
-def _check_tensors(checkpoint: Checkpoint) -> None:
+def check_tensors(checkpoint: Checkpoint) -> None:
+    """Refuse weights or moments that are not those of the checkpoint's network.
+
+    Raises:
+        CorruptCheckpoint: a tensor is missing, of the wrong shape or not finite.
+    """
     hidden = checkpoint.state.config.hidden
     for tensors, shapes in (
         (checkpoint.policy, tensor_shapes(hidden)),

@@ -39,6 +39,14 @@ def test_training_outranks_selection() -> None:
     assert both.label(1, "A", "A-1", 5) is Label.IN_SAMPLE
 
 
+def test_nothing_is_clean_of_weights_that_others_made_but_what_was_seen_is_said() -> None:
+    foreign = Lineage.of([used(102, "A", "A-1", 1_000)], foreign=True)
+    assert foreign.label(102, "A", "A-1", 9_000) is Label.IN_SAMPLE
+    assert foreign.label(102, "A", "A-2", 9_000) is Label.SEEN_EVENT
+    assert foreign.label(106, "C", "C-1", 9_000) is Label.UNKNOWN
+    assert Lineage.of([], foreign=True).label(1, "A", "A-1", 0) is Label.UNKNOWN
+
+
 def test_a_policy_that_used_nothing_is_clean_everywhere() -> None:
     assert Lineage.of([]).label(1, "A", "A-1", 0) is Label.CLEAN_FORWARD
 

@@ -164,7 +164,7 @@ def test_a_wrong_tensor_is_refused_at_saving_and_at_loading(
         save(wrong, tmp_path)
     assert not list(tmp_path.iterdir())
     with monkeypatch.context() as context:
-        context.setattr(checkpoints, "_check_tensors", lambda _: None)
+        context.setattr(checkpoints, "check_tensors", lambda _: None)
         save(wrong, tmp_path)
     with pytest.raises(CorruptCheckpoint):
         load(tmp_path)
