@@ -36,6 +36,7 @@ from kalshi_pipeline.errors import (
     KalshiPipelineError,
     RunInUse,
 )
+from kalshi_pipeline.learning.logs import DIAGNOSTICS
 from kalshi_pipeline.learning.records import History, Snapshot
 from kalshi_pipeline.storage.checkpoints import ENVIRONMENT, Checkpoint, decode, encode
 from kalshi_pipeline.storage.publish import STAGING, Files, canonical_json
@@ -49,7 +50,6 @@ from kalshi_pipeline.storage.whole_folder import (
 
 TRAINED_MODELS = "trained_models"
 RUN, BEST, LOCK, PROGRESS = "run.json", "best.json", ".lock", "progress.json"
-DIAGNOSTICS, TENSORBOARD = "m10_diagnostics", "tensorboard"
 KEPT = 5  # plan section 4.5
 
 _CHECKPOINT = re.compile(r"checkpoint_([0-9]{1,12})", re.ASCII)

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kalshi_pipeline.errors import CorruptCheckpoint, CorruptFile, RunInUse
+from kalshi_pipeline.learning.logs import DIAGNOSTICS
 from kalshi_pipeline.learning.records import History, Snapshot
 from kalshi_pipeline.learning.runs import (
     BEST,
-    DIAGNOSTICS,
     KEPT,
     PROGRESS,
     RUN,
