@@ -6,20 +6,19 @@ Beside `stages.py` because it needs heavy libraries, which are imported where th
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
-from kalshi_pipeline.plan_stages import EVALUATION, load_session, phase_name, session_inputs
+from kalshi_pipeline.plan_stages import EVALUATION, phase_name
 from kalshi_pipeline.plans import Plan
-from kalshi_pipeline.stages import BOOKS, RAW, Progress
+from kalshi_pipeline.session_data import session_facts, session_inputs, universes_of
+from kalshi_pipeline.stages import Progress
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse
 from kalshi_pipeline.trading.tape import Universe
-from kalshi_pipeline.trading.universe import Exclusion, build_universe
 
 if TYPE_CHECKING:
     from kalshi_pipeline.evaluation.policies import Policy
@@ -57,13 +56,7 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
     networks = checkpoints.load_seeds(trained.verified())
     chosen = _chosen_seed(trained)
     policies, seeds = _judged_policies(networks, chosen)
-    universes: dict[int, Universe] = {}
-    exclusions: list[Exclusion] = []
-    for session in plan.roles:
-        universes[session], excluded = build_universe(
-            [load_session(warehouse, session)], plan.min_episode_steps
-        )
-        exclusions += excluded
+    universes, exclusions = universes_of(warehouse, plan.roles, plan.min_episode_steps)
     states = [network.state for network in networks.values()]
     selected_on = {entry for state in states for entry in state.selected_on}
     selected_on |= set(_looked_at(plan, universes))
@@ -79,7 +72,7 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
         progress,
         variants=policies[1:],
         seeds=seeds,
-        exclusions=_counted(exclusions),
+        exclusions=exclusions,
         foreign=any(state.foreign for state in states),
     )
     with warehouse.stage(name, None, recipe) as staging:
@@ -145,11 +138,7 @@ def _provenance(
 ) -> dict[str, Any]:
     from importlib.metadata import version
 
-    quality = {session: warehouse.current(BOOKS, str(session)).summary for session in plan.sessions}
-    recordings = {
-        f"{RAW}/{session}": warehouse.current(RAW, str(session)).content_hash
-        for session in plan.sessions
-    }
+    facts = session_facts(warehouse, plan.sessions)
     return {
         "plan": plan.name,
         "title": plan.title,
@@ -159,24 +148,6 @@ def _provenance(
         "trained": trained.summary["trained"],
         "code_version": version("kalshi-pipeline"),
         "feature_table_version": FEATURE_TABLE_VERSION,
-        "generated": any(figures["generated"] for figures in quality.values()),
-        "generations": dict(inputs) | recordings,
-        "sessions": {str(session): _described(figures) for session, figures in quality.items()},
+        **facts,
+        "generations": dict(inputs) | facts["generations"],
     }
-
-
-def _described(quality: Mapping[str, Any]) -> str:
-    source = "generated" if quality["generated"] else "recorded"
-    return (
-        f"{quality['title']}; {source}, {quality['duration_s'] / 3600:.1f} h, "
-        f"{quality['deltas']:,} deltas, quality {quality['quality_score']:g}"
-    )
-
-
-def _counted(exclusions: Iterable[Exclusion]) -> list[dict[str, Any]]:
-    # one line a session and reason; a market's own figure stands in brackets at its end
-    kinds = Counter((entry.session, entry.reason.partition(" (")[0]) for entry in exclusions)
-    return [
-        {"session": session, "reason": reason, "count": count}
-        for (session, reason), count in sorted(kinds.items())
-    ]

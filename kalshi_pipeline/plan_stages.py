@@ -6,33 +6,26 @@ Beside `stages.py` because they need heavy libraries, which are imported where t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kalshi_pipeline.books.build import read_markets, read_rows
-from kalshi_pipeline.books.schemas import LADDER_SCHEMA
 from kalshi_pipeline.errors import CorruptCheckpoint, CorruptFile, MissingParent, NotPublished
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
-from kalshi_pipeline.features.build import read_tensors
 from kalshi_pipeline.plans import Phase, Plan
-from kalshi_pipeline.stages import BOOKS, SUITABLE, TENSORS
+from kalshi_pipeline.session_data import session_inputs, universe_of
 from kalshi_pipeline.storage.publish import EXPORTS, Generation, Recipe, Warehouse
-from kalshi_pipeline.storage.tables import read_table
-from kalshi_pipeline.suitability import SCHEMA as SUITABLE_SCHEMA
 from kalshi_pipeline.trading.tape import Universe
-from kalshi_pipeline.trading.universe import ROW_COLUMNS, SessionData, build_universe
 
 if TYPE_CHECKING:
+    from kalshi_pipeline.learning.phase_run import RunSettings
     from kalshi_pipeline.learning.records import TrainingProgress, TrainingResult
-    from kalshi_pipeline.learning.runs import TrainingRun
     from kalshi_pipeline.storage.checkpoints import Checkpoint
 
 EVALUATION = "evaluation"
 TRAINING_VERSION = f"4.{FEATURE_TABLE_VERSION}"  # raise when equal inputs train other weights
-_SESSION_INPUTS = (BOOKS, TENSORS, SUITABLE)
 
 
 def phase_name(plan: Plan, phase: str) -> str:
@@ -44,7 +37,7 @@ def train_phase(
     warehouse: Warehouse,
     plan: Plan,
     phase: Phase,
-    progress: Callable[[int, TrainingProgress], None] | None = None,
+    progress: Callable[[int, TrainingProgress], None] = lambda _seed, _reached: None,
     *,
     now_ms: int,
     stop: Callable[[], bool] = lambda: False,
@@ -92,10 +85,11 @@ def train_phase(
     if found := warehouse.made_from(name, None, recipe):
         return found
 
+    from kalshi_pipeline.learning.phase_run import train_run
     from kalshi_pipeline.learning.runs import RunKey, open_run
 
-    universe = _universe(warehouse, plan, phase.sessions)
-    judged = _universe(warehouse, plan, validation) if validation else None
+    universe = universe_of(warehouse, phase.sessions, plan.min_episode_steps)
+    judged = universe_of(warehouse, validation, plan.min_episode_steps) if validation else None
     parents = {} if parent is None else _load_parents(plan, phase, parent)
     results: dict[int, TrainingResult] = {}
     with ExitStack() as held:
@@ -107,68 +101,29 @@ def train_phase(
             digest = Recipe(TRAINING_VERSION, config, inputs | above).digest
             key = RunKey(plan.name, phase.name, seed, phase.algorithm, phase.sessions, digest)
             runs.append(held.enter_context(open_run(warehouse.root, key, now_ms, warehouse.files)))
-            tell = None if progress is None else partial(progress, seed)
-            results[seed] = _train_seed(
-                universe, judged, plan, phase, seed, first, runs[-1], tell, stop
-            )
+            results[seed] = train_run(
+                runs[-1], _run_settings(plan, phase, seed), universe, judged, first,
+                progress=partial(progress, seed), stop=stop,
+            )  # fmt: skip
         generation = _publish(warehouse, name, recipe, results, universe)
         for run in runs:
             run.finish(generation.content_hash)
     return generation
 
 
-def _universe(warehouse: Warehouse, plan: Plan, sessions: Iterable[int]) -> Universe:
-    data = [load_session(warehouse, session) for session in sessions]
-    return build_universe(data, plan.min_episode_steps)[0]
+def _run_settings(plan: Plan, phase: Phase, seed: int) -> RunSettings:
+    from kalshi_pipeline.learning.phase_run import RunSettings
 
-
-def _train_seed(
-    universe: Universe,
-    validation: Universe | None,
-    plan: Plan,
-    phase: Phase,
-    seed: int,
-    parent: Checkpoint | None,
-    run: TrainingRun,
-    progress: Callable[[TrainingProgress], None] | None,
-    stop: Callable[[], bool],
-) -> TrainingResult:
-    from kalshi_pipeline.learning import training
-    from kalshi_pipeline.learning.logs import training_logs
-    from kalshi_pipeline.learning.memory import sizes_named
-    from kalshi_pipeline.learning.validation import Validator
-
-    most = plan.watch.validation_steps
-    validate = Validator(validation, plan.trading, most) if validation is not None else None
-    resume = run.resume_point()
-    resumed_at = None if resume is None else resume.checkpoint.state.timesteps
-    shown = plan.watch.console_steps
-    written = training_logs(run.folder, run.log_path, shown, resumed_at=resumed_at)
-    with sizes_named(universe, phase.learner), written as logs:
-
-        def tell(reached: TrainingProgress) -> None:
-            logs(reached)
-            if progress:
-                progress(reached)
-
-        return training.train_phase(
-            universe,
-            phase=phase.name,
-            timesteps=phase.timesteps,
-            config=phase.learner,
-            trading=plan.trading,
-            seed=seed,
-            parent=parent,
-            curriculum=plan.curriculum,
-            progress=tell,
-            validate=validate,
-            selected_on=training.lineage_of(validation) if validation else (),
-            keep=run.save,
-            resume=resume,
-            checkpoint_every=plan.save_every,
-            watching=plan.watch,
-            stop=stop,
-        )
+    return RunSettings(
+        phase=phase.name,
+        timesteps=phase.timesteps,
+        learner=phase.learner,
+        trading=plan.trading,
+        seed=seed,
+        curriculum=plan.curriculum,
+        save_every=plan.save_every,
+        watch=plan.watch,
+    )
 
 
 def _publish(
@@ -210,33 +165,6 @@ def _publish(
             events=len({e.event for e in universe.episodes}),
         )
     return staging.generation
-
-
-def load_session(warehouse: Warehouse, session: int) -> SessionData:
-    """What the simulator needs of one session.
-
-    Raises:
-        NotPublished: a stage of the session has not been materialized; names it.
-        CorruptFile: published bytes have changed.
-    """
-    books, tensors, suitable = (warehouse.current(name, str(session)) for name in _SESSION_INPUTS)
-    return SessionData(
-        session=session,
-        rows=read_rows(books.verified(), ROW_COLUMNS),
-        ladders=read_table(books.path("ladders.parquet"), LADDER_SCHEMA),
-        tensors=read_tensors(tensors.verified()),
-        suitable=read_table(suitable.path("suitable_markets.parquet"), SUITABLE_SCHEMA),
-        markets=read_markets(books.folder),
-    )
-
-
-def session_inputs(warehouse: Warehouse, sessions: Iterable[int]) -> dict[str, str]:
-    """Content hash of everything `load_session` reads, by name, for a recipe."""
-    return {
-        f"{name}/{session}": warehouse.current(name, str(session)).content_hash
-        for session in sessions
-        for name in _SESSION_INPUTS
-    }
 
 
 def _parent(warehouse: Warehouse, plan: Plan, phase: Phase) -> Generation | None:

@@ -62,7 +62,7 @@ class Told:
             raise KeyboardInterrupt
 
 
-def train(warehouse: Warehouse, plan: Plan, phase: str = "phase_1", told=None) -> Generation:
+def train(warehouse: Warehouse, plan: Plan, phase: str = "phase_1", told=lambda *_: None):
     return plan_stages.train_phase(warehouse, plan, plan.phase(phase), told, now_ms=0)
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kalshi_pipeline import plan_evaluation, plan_stages, stages
+from kalshi_pipeline import plan_evaluation, plan_stages, session_data, stages
 from kalshi_pipeline.config import BookConfig, PipelineConfig, StepConfig, SuitabilityConfig
 from kalshi_pipeline.errors import CorruptFile, MissingParent, NotPublished
 from kalshi_pipeline.features.build import read_tensors
@@ -258,12 +258,12 @@ def test_an_empty_recording_goes_through_every_stage_and_says_so(copy, tmp_path)
 
 
 def test_a_session_is_loaded_whole_or_says_what_is_missing(warehouse, tmp_path):
-    data = plan_stages.load_session(warehouse, 901)
+    data = session_data.load_session(warehouse, 901)
     assert data.session == 901
     assert data.rows.num_rows > len(data.tensors.step_row) > 0
     assert {market.ticker for market in data.markets} == set(data.suitable["market"].to_pylist())
     with pytest.raises(NotPublished, match="books of session 902"):
-        plan_stages.load_session(warehouse, 902)
+        session_data.load_session(warehouse, 902)
 
 
 def test_a_phase_says_which_session_or_parent_is_missing(warehouse, tmp_path):
@@ -292,7 +292,7 @@ def test_an_evaluation_says_which_phase_is_missing(warehouse):
 def test_exclusions_are_counted_by_reason_whatever_their_figures():
     reasons = ["under 50 steps (3)", "under 50 steps (49)", "no trusted book"]
     excluded = [Exclusion(9, f"A-{i}", reason) for i, reason in enumerate(reasons)]
-    assert plan_evaluation._counted([*excluded, Exclusion(8, "A-0", reasons[0])]) == [
+    assert session_data._counted([*excluded, Exclusion(8, "A-0", reasons[0])]) == [
         {"session": 8, "reason": "under 50 steps", "count": 1},
         {"session": 9, "reason": "no trusted book", "count": 1},
         {"session": 9, "reason": "under 50 steps", "count": 2},

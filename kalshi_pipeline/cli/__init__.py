@@ -1,4 +1,4 @@
-"""The command line: `kalshi sessions`, `kalshi warehouse`, `kalshi run`.
+"""The command line: `kalshi sessions`, `kalshi train`, `kalshi evaluate`, `kalshi run`, and so on.
 
 Thin: every command calls the stages the assets call, on the same warehouse.
 """
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from kalshi_pipeline import __doc__ as flow
-from kalshi_pipeline.cli import sessions
+from kalshi_pipeline.cli import sessions, training
 from kalshi_pipeline.cli.shared import add_json, command, show
 from kalshi_pipeline.errors import KalshiPipelineError
 from kalshi_pipeline.plans import DEFAULT_PLAN, plan_names
@@ -48,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     looking = commands.add_parser("sessions", help="look at recorded and generated sessions")
     sessions.add_commands(looking.add_subparsers(required=True, metavar="ACTION"))
+
+    training.add_commands(commands)
 
     warehouse = commands.add_parser("warehouse", help="everything published, as SQL")
     views = command(

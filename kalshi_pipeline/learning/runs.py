@@ -19,7 +19,6 @@ import fcntl
 import json
 import logging
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -32,27 +31,32 @@ from typing import Any
 from kalshi_pipeline.errors import (
     CorruptCheckpoint,
     CorruptFile,
-    IncompatibleCheckpoint,
     KalshiPipelineError,
     RunInUse,
 )
 from kalshi_pipeline.learning.logs import DIAGNOSTICS
 from kalshi_pipeline.learning.records import History, Snapshot
-from kalshi_pipeline.storage.checkpoints import ENVIRONMENT, Checkpoint, decode, encode
+from kalshi_pipeline.learning.run_checkpoints import (
+    BEST,
+    PROGRESS,
+    RUN,
+    checkpoint_timesteps,
+    described,
+    read_snapshot,
+)
+from kalshi_pipeline.storage.checkpoints import ENVIRONMENT, encode
 from kalshi_pipeline.storage.publish import STAGING, Files, canonical_json
 from kalshi_pipeline.storage.whole_folder import (
     drop_files,
-    read_folder,
     remove_folder,
     replace_file,
     write_folder,
 )
 
 TRAINED_MODELS = "trained_models"
-RUN, BEST, LOCK, PROGRESS = "run.json", "best.json", ".lock", "progress.json"
+LOCK = ".lock"
 KEPT = 5  # plan section 4.5
 
-_CHECKPOINT = re.compile(r"checkpoint_([0-9]{1,12})", re.ASCII)
 _log = logging.getLogger(__name__)
 
 
@@ -122,7 +126,7 @@ class TrainingRun:
     @property
     def timestamp(self) -> str:
         """When it was begun, as in the names of its folder and its log."""
-        return str(_described(self.folder)["timestamp"])
+        return str(described(self.folder)["timestamp"])
 
     @property
     def log_path(self) -> Path:
@@ -164,7 +168,7 @@ class TrainingRun:
         damaged = []
         for timesteps in reversed(self._timesteps()):
             try:
-                snapshot, logs = self._snapshot(timesteps)
+                snapshot, logs = read_snapshot(self._path(timesteps))
             except CorruptCheckpoint as error:
                 _log.warning("%s is passed over: %s", self._path(timesteps), error)
                 damaged.append(str(error))
@@ -188,13 +192,13 @@ class TrainingRun:
         Args:
             published: content hash of the generation it became.
         """
-        described = {**_described(self.folder), "published": published}
-        replace_file(self.folder / RUN, canonical_json(described).encode(), self._files)
+        told = {**described(self.folder), "published": published}
+        replace_file(self.folder / RUN, canonical_json(told).encode(), self._files)
         present = self._timesteps()
         if not present:
             return
         try:
-            scores = dict(self._snapshot(present[-1])[0].history.validations)
+            scores = dict(read_snapshot(self._path(present[-1]))[0].history.validations)
         except CorruptCheckpoint:
             scores = {}
         kept = self._best_few(scores, present[-1])
@@ -220,25 +224,6 @@ class TrainingRun:
         rest = sorted(set(present) - set(scored), reverse=True)
         return set([*scored, *rest][:KEPT])
 
-    def _snapshot(self, timesteps: int) -> tuple[Snapshot, dict[str, int]]:
-        import msgspec
-
-        path = self._path(timesteps)
-        contents = _whole(path)
-        checkpoint = decode(contents, str(path))
-        try:
-            progress = json.loads(contents[PROGRESS])
-            history = msgspec.convert(progress["history"], History)
-            best, logs = progress["best"], dict(progress["logs"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise CorruptCheckpoint(
-                f"{path.name} cannot be resumed from", rule=PROGRESS, value=str(path)
-            ) from error
-        if not checkpoint.environment:
-            raise CorruptCheckpoint(f"{path.name} cannot be resumed from", rule=ENVIRONMENT)
-        chosen = None if best is None else load_checkpoint(self._path(best))
-        return Snapshot(checkpoint, history, chosen), logs
-
     def _log_sizes(self) -> dict[str, int]:
         sizes = {}
         for path in sorted((self.folder / DIAGNOSTICS).glob("*.jsonl")):
@@ -255,78 +240,21 @@ class TrainingRun:
                 os.truncate(path, size)
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
-    """A checkpoint of a run, to evaluate or to continue from; without its state of resuming.
-
-    Args:
-        folder: `checkpoint_{timesteps}` of a run.
-
-    Raises:
-        CorruptCheckpoint: it is damaged; names the one before it that is whole.
-        IncompatibleCheckpoint: made by another feature table or layout.
-    """
-    try:
-        contents = {name: c for name, c in _whole(folder).items() if name != ENVIRONMENT}
-        return decode(contents, str(folder))
-    except CorruptCheckpoint as error:
-        raise CorruptCheckpoint(
-            f"{folder.name} is damaged ({error}); {_offer(folder)}",
-            rule="whole",
-            value=str(folder),
-        ) from error
-
-
-def checkpoint_timesteps(folder: Path) -> list[int]:
-    """Timesteps of the checkpoints of a run, ascending."""
-    found = (_CHECKPOINT.fullmatch(path.name) for path in folder.iterdir())
-    return sorted(int(match[1]) for match in found if match)
-
-
-def _offer(folder: Path) -> str:
-    match = _CHECKPOINT.fullmatch(folder.name)
-    for timesteps in reversed(checkpoint_timesteps(folder.parent) if match else []):
-        earlier = folder.with_name(f"checkpoint_{timesteps}")
-        if match and timesteps < int(match[1]):
-            try:
-                decode(_whole(earlier), str(earlier))
-            except (CorruptCheckpoint, IncompatibleCheckpoint):
-                continue
-            return f"the one before it is whole: use {earlier.name}, {earlier}"
-    return "no earlier one is whole: train it anew"
-
-
-def _whole(folder: Path) -> dict[str, bytes]:
-    try:
-        return read_folder(folder)
-    except CorruptFile as error:
-        raise CorruptCheckpoint(str(error), rule="whole", value=folder.name) from error
-
-
 def _builtins(history: History) -> Any:
     import msgspec
 
     return msgspec.to_builtins(history)
 
 
-def _described(folder: Path) -> dict[str, Any]:
-    try:
-        described = json.loads((folder / RUN).read_bytes())
-    except (OSError, ValueError) as error:
-        raise CorruptFile(f"{RUN} of a training run cannot be read", value=str(folder)) from error
-    if not isinstance(described, dict):
-        raise CorruptFile(f"{RUN} of a training run is no object", value=str(folder))
-    return described
-
-
 def _find(home: Path, key: RunKey) -> Path | None:
     wanted = json.loads(canonical_json(asdict(key)))
     for path in sorted(home.glob(f"{key.name}_*/{RUN}"), reverse=True):
         try:
-            described = _described(path.parent)
+            found = described(path.parent)
         except KalshiPipelineError as error:
             _log.warning("%s", error)
             continue
-        if described.get("key") == wanted and "published" not in described:
+        if found.get("key") == wanted and "published" not in found:
             return path.parent
     return None
 
@@ -339,8 +267,8 @@ def _create(home: Path, key: RunKey, now_ms: int, files: Files) -> Path:
     while (home / f"{key.name}_{name}").exists():  # another phase or seed of the same second
         attempt += 1
         name = f"{timestamp}-{attempt}"
-    described = {"key": asdict(key), "timestamp": name, "created_ms": now_ms}
-    files.write(staged / RUN, canonical_json(described).encode())
+    told = {"key": asdict(key), "timestamp": name, "created_ms": now_ms}
+    files.write(staged / RUN, canonical_json(told).encode())
     folder = home / f"{key.name}_{name}"
     files.rename(staged, folder)
     files.sync(home)

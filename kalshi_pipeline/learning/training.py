@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from kalshi_pipeline.learning.curriculum import MarketSampler
 from kalshi_pipeline.learning.guards import check_weights, reward_bound
 from kalshi_pipeline.learning.lanes import StaggeredLanes
 from kalshi_pipeline.learning.policy import NetworkPolicy
-from kalshi_pipeline.learning.ppo import generator_states, set_generator_states
+from kalshi_pipeline.learning.ppo import Device, generator_states, set_generator_states
 from kalshi_pipeline.learning.records import (
     History,
     RolloutRecord,
@@ -59,6 +59,7 @@ def train_phase(
     resume: Snapshot | None = None,
     checkpoint_every: int = 10_000,
     watching: WatchConfig = _AS_PLANNED,
+    device: Device = "cpu",
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainingResult:
@@ -82,6 +83,7 @@ def train_phase(
         resume: the same, of a phase that was stopped: the result is that of one that was not.
         checkpoint_every: `validate` and `keep` are called at the end of each rollout into which a
             multiple of this falls (plan section 4.5), and at the end of the phase.
+        device: "cpu", "cuda", or "auto": a GPU where there is one.
         watching: whether alerts act, and when falling validation ends the phase.
         stop: asked after each update; once it says yes, `keep` is called and training ends.
         clock: seconds, for the throughput figures alone.
@@ -96,7 +98,7 @@ def train_phase(
     _check_asked(timesteps, validate is not None, selected_on)
     run = _Run(
         universe, _first_state(universe, phase, config, trading, seed, parent, selected_on),
-        parent, curriculum=curriculum, alerts=watching.alerts,
+        parent, curriculum=curriculum, alerts=watching.alerts, device=device,
     )  # fmt: skip
     history = resume.history if resume else History()
     if resume:
@@ -175,6 +177,7 @@ class _Run:
         *,
         curriculum: bool,
         alerts: Mode,
+        device: Device,
     ) -> None:
         config = first.config
         # another stream for each phase of a plan, though they share a seed
@@ -187,7 +190,7 @@ class _Run:
             universe, config.n_envs, first.trading, self.sampler, np.random.default_rng(streams[2])
         )
         self.alerts = Alerts(alerts)
-        self.learner = make_learner(self.env, config, learning_seed)
+        self.learner = make_learner(self.env, config, learning_seed, device)
         if parent:
             self.learner.start_from(parent)
         self._first = first
@@ -258,11 +261,20 @@ class _Run:
             state, timesteps=0, timesteps_total=state.timesteps_total - state.timesteps,
             generators={}, curriculum={}, alerts={}, knobs={},
         )  # fmt: skip
-        if not checkpoint.environment or first != self._first:
+        if not checkpoint.environment:
             raise IncompatibleCheckpoint(
-                "the checkpoint to resume from is not one of the middle of this phase",
+                "this checkpoint can be continued from, not resumed: its run is over",
                 rule="resume",
                 value=state.phase,
+            )
+        pairs = ((field.name, getattr(first, field.name), getattr(self._first, field.name))
+                 for field in fields(first))  # fmt: skip
+        if others := [name for name, theirs, ours in pairs if theirs != ours]:
+            raise IncompatibleCheckpoint(
+                f"the checkpoint to resume from is of another training: its {', '.join(others)} "
+                "differ; ask for the same, or begin a new one with its weights",
+                rule="resume",
+                value=others[0],
             )
         self.sampler.restore(state.curriculum)
         self.alerts.restore(state.alerts)

@@ -88,7 +88,8 @@ def restore(model: Any, checkpoint: Checkpoint, *, optimizer: bool = True) -> No
 def tensors_of(model: Any) -> tuple[Tensors, Tensors]:
     """Copies of a model's weights and Adam moments, under the names of this format."""
     policy = {
-        name: value.detach().numpy().copy() for name, value in model.policy.state_dict().items()
+        name: value.detach().cpu().numpy().copy()
+        for name, value in model.policy.state_dict().items()
     }
     return policy, moments_of(model.policy.optimizer, model.policy.named_parameters())
 
@@ -100,7 +101,7 @@ def moments_of(optimizer: Any, parameters: Iterable[tuple[str, Any]]) -> Tensors
         state = optimizer.state.get(parameter, {})
         for moment in ("step", *MOMENTS):
             empty = np.zeros(() if moment == "step" else tuple(parameter.shape), np.float32)
-            moments[f"{moment}.{name}"] = state[moment].numpy().copy() if state else empty
+            moments[f"{moment}.{name}"] = state[moment].cpu().numpy().copy() if state else empty
     return moments
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from kalshi_pipeline import errors
-from kalshi_pipeline.learning import logs, memory, runs
+from kalshi_pipeline.learning import logs, memory, run_checkpoints, runs
 from kalshi_pipeline.plans import load_plan
 from kalshi_pipeline.storage import checkpoints, foreign, publish, torch_tensors
 from kalshi_pipeline.storage.sb3 import export_sb3_zip
@@ -36,7 +36,13 @@ def test_every_error_it_names_exists_and_the_flags_are_those_that_are_told():
 
 
 def test_names_and_limits_are_those_of_the_code():
-    for name in (runs.TRAINED_MODELS, runs.RUN, runs.BEST, logs.DIAGNOSTICS, logs.TENSORBOARD):
+    for name in (
+        runs.TRAINED_MODELS,
+        run_checkpoints.RUN,
+        run_checkpoints.BEST,
+        logs.DIAGNOSTICS,
+        logs.TENSORBOARD,
+    ):
         assert name in PAGE
     assert f"{load_plan('training_plan').save_every:,}" in PAGE
     assert "best five" in PAGE

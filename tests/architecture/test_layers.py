@@ -29,9 +29,30 @@ MAY_IMPORT = {
     "learning": BASE | {"trading", "storage"},
     "evaluation": BASE | {"trading"},
     "stages": DATA | {"plans", "storage"},
-    "plan_stages": DATA | {"plans", "storage", "stages", "trading", "learning"},
+    "session_data": DATA | {"storage", "stages", "trading"},
+    "plan_stages": DATA | {"plans", "storage", "stages", "session_data", "trading", "learning"},
     "plan_evaluation": DATA
-    | {"plans", "storage", "stages", "plan_stages", "trading", "learning", "evaluation"},
+    | {
+        "plans",
+        "storage",
+        "stages",
+        "session_data",
+        "plan_stages",
+        "trading",
+        "learning",
+        "evaluation",
+    },
+    "by_hand": DATA
+    | {
+        "storage",
+        "stages",
+        "session_data",
+        "plan_stages",
+        "plan_evaluation",
+        "trading",
+        "learning",
+        "evaluation",
+    },
     "warehouse_views": DATA | {"storage", "stages", "plan_stages"},
     "rules": BASE | {"storage", "evaluation"},
     "expectations": DATA | {"storage", "stages"},
@@ -110,7 +131,8 @@ def test_only_the_composition_root_and_the_command_line_import_assets():
 @pytest.mark.parametrize(
     "name",
     ["definitions", "stages", "plan_stages", "plan_evaluation", "rules", "cli/__init__",
-     "cli/sessions", "cli/shared", "expectations/validated", "expectations/sql"],
+     "cli/sessions", "cli/shared", "cli/training", "by_hand", "session_data",
+     "expectations/validated", "expectations/sql"],
 )  # fmt: skip
 def test_what_definitions_load_imports_nothing_heavy(name):
     path = PACKAGES["kalshi_pipeline"] / f"{name}.py"

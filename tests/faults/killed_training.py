@@ -145,8 +145,7 @@ def use_random_markets(replace: Callable[[object, str, Any], None]) -> None:
         replace: `setattr`, or one that puts things back.
     """
     replace(plan_stages, "session_inputs", lambda *_: {"books/901": "0" * 16})
-    replace(plan_stages, "load_session", lambda *_: None)
-    replace(plan_stages, "build_universe", lambda *_: (UNIVERSE, []))
+    replace(plan_stages, "universe_of", lambda *_: UNIVERSE)
 
 
 def _after_rollout(logs: TrainingLogs, progress: TrainingProgress, boundary: int) -> None:

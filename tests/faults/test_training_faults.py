@@ -21,9 +21,10 @@ from kalshi_pipeline.errors import (
     NotPublished,
     OutOfMemory,
 )
-from kalshi_pipeline.learning import memory, training
+from kalshi_pipeline.learning import memory, phase_run
 from kalshi_pipeline.learning.records import Snapshot
-from kalshi_pipeline.learning.runs import load_checkpoint, open_run
+from kalshi_pipeline.learning.run_checkpoints import load_checkpoint
+from kalshi_pipeline.learning.runs import open_run
 from kalshi_pipeline.storage import checkpoints
 from kalshi_pipeline.storage.checkpoints import (
     ENVIRONMENT,
@@ -92,7 +93,7 @@ def raising(error: BaseException) -> Callable[..., None]:
 def test_t4_every_way_of_running_out_of_memory_is_one_error(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    monkeypatch.setattr(training, "train_phase", raising(error))
+    monkeypatch.setattr(phase_run, "train_phase", raising(error))
     with pytest.raises(OutOfMemory, match=r"batch_size 32.*rollouts of 64 steps") as caught:
         publish_phase(warehouse)
     assert caught.value.__cause__ is error
@@ -217,7 +218,7 @@ def test_t7_a_phase_whose_parent_is_missing_or_failed_refuses_to_start(
     with pytest.raises(MissingParent, match="materialize quick/phase_1 first"):
         publish_phase(warehouse, "phase_2")
     with monkeypatch.context() as context:
-        context.setattr(training, "train_phase", raising(ZeroDivisionError()))
+        context.setattr(phase_run, "train_phase", raising(ZeroDivisionError()))
         with suppress(ZeroDivisionError):
             publish_phase(warehouse)
     with pytest.raises(MissingParent, match="materialize quick/phase_1 first"):

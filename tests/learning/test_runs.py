@@ -18,18 +18,14 @@ from hypothesis import strategies as st
 from kalshi_pipeline.errors import CorruptCheckpoint, CorruptFile, RunInUse
 from kalshi_pipeline.learning.logs import DIAGNOSTICS
 from kalshi_pipeline.learning.records import History, Snapshot
-from kalshi_pipeline.learning.runs import (
+from kalshi_pipeline.learning.run_checkpoints import (
     BEST,
-    KEPT,
     PROGRESS,
     RUN,
-    TRAINED_MODELS,
-    RunKey,
-    TrainingRun,
     checkpoint_timesteps,
     load_checkpoint,
-    open_run,
 )
+from kalshi_pipeline.learning.runs import KEPT, TRAINED_MODELS, RunKey, TrainingRun, open_run
 from kalshi_pipeline.storage.checkpoints import ENVIRONMENT, POLICY, Checkpoint
 from kalshi_pipeline.storage.publish import MANIFEST, STAGING, Warehouse
 from kalshi_pipeline.storage.whole_folder import read_folder
