@@ -7,13 +7,22 @@ import shlex
 
 import pytest
 
-from kalshi_pipeline import cli
+from kalshi_pipeline import cli, errors
 from kalshi_pipeline.plans import plan_names
 from tests.architecture.source import ROOT
 
 README = (ROOT / "README.md").read_text()
-SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
-COMMANDS = [line.split("#")[0].strip() for line in SHELL.splitlines()]
+TRAINING = (ROOT / "docs" / "TRAINING.md").read_text()
+
+
+def commands_of(page):
+    """The lines of a page's shell blocks, without comments."""
+    shell = "\n".join(re.findall(r"```bash\n(.*?)```", page, re.DOTALL)).replace("\\\n", " ")
+    return [line.split("#")[0].strip() for line in shell.splitlines()]
+
+
+COMMANDS = commands_of(README)
+SHELL = "\n".join(COMMANDS)
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -24,10 +33,35 @@ def test_every_make_target_the_readme_names_exists():
     assert named <= TARGETS
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("kalshi ")])
-def test_every_kalshi_command_of_the_readme_is_understood(command):
+@pytest.mark.parametrize(
+    "command",
+    [c for c in COMMANDS + commands_of(TRAINING) if c.startswith("kalshi ") and "--help" not in c],
+)
+def test_every_kalshi_command_of_readme_and_training_page_is_understood(command):
     options = cli.parser().parse_args(shlex.split(command)[1:])
     assert callable(options.run)
+
+
+def test_every_flag_of_the_training_plans_commands_is_taken():
+    flags = {
+        "train": "session curriculum algorithm cash-start min-episode-length save-freq "
+        "portfolio-log-freq m10-console-freq from-model-checkpoint total-timesteps resume-from",
+        "evaluate": "model-path session num-episodes",
+    }
+    usage = {name: parser.format_help() for name, parser in subparsers(cli.parser()).items()}
+    for command, names in flags.items():
+        for name in names.split():
+            assert f"--{name}" in usage[command]
+
+
+def test_every_error_the_training_page_names_exists():
+    for name in re.findall(r"`([A-Z][a-z]+[A-Z]\w+)`", TRAINING):
+        assert hasattr(errors, name), name
+
+
+def subparsers(parser):
+    (actions,) = (a.choices for a in parser._actions if isinstance(a.choices, dict))
+    return actions
 
 
 def test_every_plan_is_in_the_readme():
