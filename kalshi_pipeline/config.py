@@ -135,6 +135,8 @@ class PPOConfig(LearnerConfig):
 
     batch_size: int = 256
     n_epochs: int = 10
+    # seconds of market time that gamma is of: a step takes 0.3 s in one market, an hour in another
+    discount_unit_s: float = 0.0  # 0: of a step, as the plan has it
     gae_lambda: float = 0.95
     clip_range: float = 0.2
     ent_coef: float = 0.05

@@ -25,6 +25,8 @@ from kalshi_pipeline.learning.fast.update import Hyper, Rollout
 from kalshi_pipeline.learning.guards import gradient_diverged
 from kalshi_pipeline.learning.on_policy import GuardedOnPolicy
 from kalshi_pipeline.storage.sb3 import sb3_arguments
+from kalshi_pipeline.trading.discount import discounts
+from kalshi_pipeline.trading.vector import KalshiVecEnv
 
 Device = Literal["auto", "cpu", "cuda"]
 Ended = tuple[int, int, NDArray[np.float32]]  # step, lane and last observation of a cut episode
@@ -54,15 +56,22 @@ class FastPPO(GuardedOnPolicy, PPO):
     Args:
         arguments: those of `stable_baselines3.PPO`.
         threads: 2: actor and critic learn at the same time; 1: in turn, to the same weights.
+        discount_unit_s: seconds of market time that gamma is of; 0: of a step, whatever it took.
         mask_actions: choose among the actions that `env_method("action_masks")` calls valid, and
             learn from them as sb3-contrib's MaskablePPO does.
         settings: those of `stable_baselines3.PPO`.
     """
 
     def __init__(
-        self, *arguments: Any, threads: int = 2, mask_actions: bool = False, **settings: Any
+        self,
+        *arguments: Any,
+        threads: int = 2,
+        mask_actions: bool = False,
+        discount_unit_s: float = 0.0,
+        **settings: Any,
     ) -> None:
         self.threads = threads
+        self.discount_unit_s = discount_unit_s
         self.mask_actions = mask_actions
         self._engine: Engine | None = None
         self._obstacle: str | None = None
@@ -138,6 +147,7 @@ class FastPPO(GuardedOnPolicy, PPO):
         callback.on_rollout_start()
         cut: list[Ended] = []
         masks = self._every_action()
+        elapsed_ms = np.zeros(rollout_buffer.rewards.shape, np.int64)
         for n_steps in range(n_rollout_steps):
             observations = cast(NDArray[np.float32], self._last_obs)
             if self.mask_actions:
@@ -146,6 +156,8 @@ class FastPPO(GuardedOnPolicy, PPO):
             log_probs = rollout_buffer.log_probs[n_steps]
             actions = engine.act(observations, masks, self._key, self.num_timesteps, log_probs)
             new_obs, rewards, dones, infos = env.step(actions)
+            if self.discount_unit_s:
+                elapsed_ms[n_steps] = cast(KalshiVecEnv, env).elapsed_ms
             self.num_timesteps += env.num_envs
             callback.update_locals(locals())
             if not callback.on_step():
@@ -163,12 +175,19 @@ class FastPPO(GuardedOnPolicy, PPO):
             rollout_buffer.episode_starts[n_steps] = self._last_episode_starts
             self.continue_from(cast(Any, new_obs), dones)
         rollout_buffer.pos, rollout_buffer.full = n_rollout_steps, True
-        self._look_back(engine, rollout_buffer, cut)
+        worth = discounts(elapsed_ms, self.gamma, self.discount_unit_s)
+        self._look_back(engine, rollout_buffer, cut, worth)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
 
-    def _look_back(self, engine: Engine, buffer: RolloutBuffer, cut: list[Ended]) -> None:
+    def _look_back(
+        self,
+        engine: Engine,
+        buffer: RolloutBuffer,
+        cut: list[Ended],
+        worth: NDArray[np.float64],
+    ) -> None:
         # values, the worth of what was cut off, and the advantages of a whole rollout at once
         width = buffer.observations.shape[-1]
         buffer.values = engine.values(buffer.observations.reshape(-1, width)).reshape(
@@ -176,11 +195,12 @@ class FastPPO(GuardedOnPolicy, PPO):
         )
         if cut:
             steps, lanes, ends = zip(*cut, strict=True)
-            buffer.rewards[steps, lanes] += np.float32(self.gamma) * engine.values(np.stack(ends))
+            left = engine.values(np.stack(ends))
+            buffer.rewards[steps, lanes] += worth[steps, lanes].astype(np.float32) * left
         advantages_of(
             buffer.rewards, buffer.values, buffer.episode_starts,
             engine.values(cast(NDArray[np.float32], self._last_obs)), self.episode_starts,
-            np.float32(self.gamma), np.float32(self.gamma * self.gae_lambda),
+            worth.astype(np.float32), (worth * self.gae_lambda).astype(np.float32),
             buffer.advantages, buffer.returns,
         )  # fmt: skip
 
@@ -206,11 +226,14 @@ class FastPPO(GuardedOnPolicy, PPO):
     def _compiled(self) -> Engine | None:
         obstacle = why_not(self)
         if obstacle is not None:
-            if self.mask_actions:
+            compiled_only = {
+                "mask_actions": self.mask_actions, "discount_unit_s": self.discount_unit_s,
+            }  # fmt: skip
+            if asked := [name for name, value in compiled_only.items() if value]:
                 raise PlanError(
-                    f"masked actions are learned on the compiled path alone, and {obstacle}: "
-                    "train on the CPU, or without mask_actions",
-                    rule="mask_actions",
+                    f"{asked[0]} is served by the compiled path alone, and {obstacle}: train on "
+                    "the CPU, or without it",
+                    rule=asked[0],
                 )
             if obstacle != self._obstacle:
                 _LOG.warning("PyTorch trains, not the compiled code: %s", obstacle)
@@ -268,7 +291,10 @@ def make_ppo(env: VecEnv, config: PPOConfig, seed: int, device: Device = "cpu") 
         )
     chosen = "cuda" if there_is_one and device != "cpu" else "cpu"
     settings = sb3_arguments(config) | {"device": chosen}
-    model = FastPPO("MlpPolicy", env, seed=seed, mask_actions=config.mask_actions, **settings)
+    model = FastPPO(
+        "MlpPolicy", env, seed=seed, mask_actions=config.mask_actions,
+        discount_unit_s=config.discount_unit_s, **settings,
+    )  # fmt: skip
     model.set_logger(Logger(folder=None, output_formats=[]))
     return model
 

@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import CallbackList
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger
 
-from kalshi_pipeline.config import PPOConfig
+from kalshi_pipeline.config import PPOConfig, TradingConfig
 from kalshi_pipeline.errors import PlanError, TrainingDiverged
+from kalshi_pipeline.learning import ppo
 from kalshi_pipeline.learning.fast.eligibility import why_not
+from kalshi_pipeline.learning.fast.rollout import advantages_of
 from kalshi_pipeline.learning.ppo import FastPPO, make_ppo
+from kalshi_pipeline.trading.vector import KalshiVecEnv
 from tests.learning.test_fast_update import weights
 from tests.learning.toys import Identity
+from tests.tapes import random_universe
 
 SMALL = PPOConfig(n_envs=4, n_steps=16, batch_size=32, n_epochs=2, hidden=(16,))
 
@@ -129,8 +133,34 @@ def test_pytorch_stops_before_a_non_finite_gradient_too():
 
 def test_masked_actions_are_refused_where_they_cannot_be_learned():
     model = built(mask_actions=True, target_kl=0.01)
-    with pytest.raises(PlanError, match="masked actions are learned on the compiled path alone"):
+    with pytest.raises(PlanError, match="mask_actions is served by the compiled path alone"):
         trained(model)
+
+
+def test_discounting_by_time_is_refused_where_it_cannot_be_learned():
+    with pytest.raises(PlanError, match="discount_unit_s is served by the compiled path alone"):
+        trained(built(discount_unit_s=1.0, target_kl=0.01))
+
+
+def test_gamma_of_market_time_is_raised_to_the_time_each_step_took(monkeypatch):
+    config = replace(SMALL, n_steps=32, discount_unit_s=0.5)
+    universe = random_universe(np.random.default_rng(7), episodes=6, steps=20)
+    env = KalshiVecEnv(universe, config.n_envs, TradingConfig())
+    elapsed, weighed = [], []
+
+    class Clock(BaseCallback):
+        def _on_step(self) -> bool:
+            elapsed.append(env.elapsed_ms.copy())
+            return True
+
+    monkeypatch.setattr(ppo, "advantages_of", lambda *a: weighed.append(a) or advantages_of(*a))
+    for _ in make_ppo(env, config, 3).rollouts(1, Clock()):
+        pass
+    (given,) = weighed
+    gamma = np.power(config.gamma, np.array(elapsed) / 500)
+    assert gamma.min() < gamma.max() <= 1  # else any constant would do
+    np.testing.assert_allclose(given[5], gamma, atol=1e-6)
+    np.testing.assert_allclose(given[6], gamma * config.gae_lambda, atol=1e-6)
 
 
 def test_asking_for_a_gpu_where_there_is_none_says_what_to_do(monkeypatch):
@@ -138,27 +168,3 @@ def test_asking_for_a_gpu_where_there_is_none_says_what_to_do(monkeypatch):
     with pytest.raises(PlanError, match="--device cpu"):
         make_ppo(Identity(4), SMALL, 0, device="cuda")
     assert make_ppo(Identity(4), SMALL, 0, device="auto").device.type == "cpu"
-
-
-def test_a_learning_rate_and_a_clip_range_that_change_are_followed():
-    model = built(learning_rate=lambda left: 1e-3 * left, clip_range=lambda left: 0.2 * left)
-    _, callback = model._setup_learn(1000, CallbackList([]))
-    model.collect_rollouts(model.env, callback, model.rollout_buffer, 16)
-    model._current_progress_remaining = 0.0
-    before = weights(model)
-    model.train()
-    np.testing.assert_array_equal(weights(model), before)
-    assert model.logger.name_to_value["train/clip_range"] == 0.0
-    assert model.logger.name_to_value["train/learning_rate"] == 0.0
-
-
-def test_the_order_of_transitions_is_new_in_every_update():
-    config = replace(SMALL, n_epochs=1)
-    first, second = (make_ppo(Identity(4), config, 1) for _ in range(2))
-    trained(first, 1)
-    trained(second, 1)
-    np.testing.assert_array_equal(weights(first), weights(second))
-    second.num_timesteps += 64
-    first.train()
-    second.train()
-    assert not np.array_equal(weights(first), weights(second))

@@ -138,7 +138,7 @@ def test_advantages_are_the_rollout_buffers_bit_for_bit(steps, lanes, gamma, lam
     dones = rng.random(lanes) < 0.5
     buffer.compute_returns_and_advantage(torch.as_tensor(last), dones)
     advantages, returns = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    discounts = np.float32(gamma), np.float32(gamma * lam)
+    discounts = np.full(shape, gamma, np.float32), np.full(shape, gamma * lam, np.float32)
     for kernel in (advantages_of, getattr(advantages_of, "py_func", advantages_of)):
         kernel(
             buffer.rewards, buffer.values, buffer.episode_starts, last, dones, *discounts,
@@ -146,6 +146,31 @@ def test_advantages_are_the_rollout_buffers_bit_for_bit(steps, lanes, gamma, lam
         )  # fmt: skip
         np.testing.assert_array_equal(advantages, buffer.advantages)
         np.testing.assert_array_equal(returns, buffer.returns)
+
+
+@given(steps=st.integers(1, 12), lanes=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=50, deadline=None)
+def test_advantages_with_a_discount_of_each_step_equal_a_slow_twin(steps, lanes, seed):
+    rng = np.random.default_rng(seed)
+    rewards, values = rng.normal(size=(2, steps, lanes)).astype(np.float32)
+    starts = (rng.random((steps, lanes)) < 0.2).astype(np.float32)
+    last, dones = rng.normal(size=lanes).astype(np.float32), rng.random(lanes) < 0.5
+    gamma = rng.random((steps, lanes)).astype(np.float32)
+    decay = gamma * np.float32(0.9)
+    advantages, returns = np.empty((2, steps, lanes), np.float32)
+    advantages_of(rewards, values, starts, last, dones, gamma, decay, advantages, returns)
+    for lane in range(lanes):
+        begins = [*starts[1:, lane], dones[lane]]  # whether the next observation is a new episode's
+        following = [*values[1:, lane], last[lane]]
+        for step in range(steps):
+            expected, weight = 0.0, 1.0
+            for later in range(step, steps):
+                goes_on = 1.0 - begins[later]
+                target = rewards[later, lane] + gamma[later, lane] * following[later] * goes_on
+                expected += weight * (target - values[later, lane])
+                weight *= decay[later, lane] * goes_on
+            assert advantages[step, lane] == pytest.approx(expected, abs=1e-4)
+    np.testing.assert_array_equal(returns, advantages + values)
 
 
 def sampled(model: FastPPO, observation: np.ndarray, masks: np.ndarray, draws: int) -> np.ndarray:

@@ -84,8 +84,8 @@ def advantages_of(
     starts: NDArray[np.float32],
     last_values: NDArray[np.float32],
     last_dones: NDArray[np.bool_],
-    gamma: np.float32,
-    gamma_lambda: np.float32,
+    discounts: NDArray[np.float32],
+    decays: NDArray[np.float32],
     advantages: NDArray[np.float32],
     returns: NDArray[np.float32],
 ) -> None:
@@ -100,8 +100,8 @@ def advantages_of(
         starts: `[steps, lanes]` 1 where an episode began with the observation.
         last_values: `[lanes]` of the observation after the last step.
         last_dones: `[lanes]` whether that one begins an episode.
-        gamma: discount of a step.
-        gamma_lambda: discount times lambda.
+        discounts: `[steps, lanes]` gamma of each step.
+        decays: `[steps, lanes]` gamma times lambda of each step.
         advantages: `[steps, lanes]`; overwritten.
         returns: `[steps, lanes]`; overwritten.
     """
@@ -113,6 +113,7 @@ def advantages_of(
             following = last_values[lane] if last else values[step + 1, lane]
             later = np.float32(0.0) if last else advantages[step + 1, lane]
             goes_on = _ONE - ended
-            surprise = rewards[step, lane] + gamma * following * goes_on - values[step, lane]
-            advantages[step, lane] = surprise + gamma_lambda * goes_on * later
+            discounted = discounts[step, lane] * following * goes_on
+            surprise = rewards[step, lane] + discounted - values[step, lane]
+            advantages[step, lane] = surprise + decays[step, lane] * goes_on * later
             returns[step, lane] = advantages[step, lane] + values[step, lane]
