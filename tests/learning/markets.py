@@ -8,51 +8,55 @@ from kalshi_pipeline.config import BP_PER_DOLLAR
 from kalshi_pipeline.trading.tape import Universe
 from tests.tapes import Message, delta, snapshot, universe_from_messages
 
-STEP_MS = 1_000
+STEP_MS = 500  # twice the latency of an order
 TICK_BP = 100
 MOVE_BP = 3 * TICK_BP
-THICK, THIN = 90_000, 10_000  # contracts/100 at the touch
+THICK, THIN, MORE = 90_000, 10_000, 100  # contracts/100 at the touch
 
 
-def planted_edge(rng: np.random.Generator, episodes: int, steps: int = 30) -> Universe:
-    """The thick side of the touch pushes the price 3 cents a step, for 20 steps on average.
+def planted_edge(rng: np.random.Generator, episodes: int, moves: int = 15) -> Universe:
+    """The thick side of the touch pushes the price 3 cents every second step, for 20 moves or so.
 
-    A taker pays a tick of spread and about 2 cents of fee each way, so that following the imbalance
-    pays, and nothing that does not look at it can: both directions are equally likely.
+    Between two moves the book stands still for a step, so that an order sent on seeing a move
+    arrives before the next. A taker pays a tick of spread and up to 1.75 cents of fee each way,
+    4.5 cents in all, so that following the imbalance pays from the second move on. Both directions
+    are equally likely: nothing that does not look at the book lives off it.
     """
-    return _universe(rng, episodes, steps, persistence=0.95)
+    return _universe(rng, episodes, moves, persistence=0.95)
 
 
-def martingale(rng: np.random.Generator, episodes: int, steps: int = 30) -> Universe:
+def martingale(rng: np.random.Generator, episodes: int, moves: int = 15) -> Universe:
     """As large moves, each as likely up as down whatever came before; the imbalance says nothing.
 
     A price that reaches the edge of the band stays there: a stopped martingale is one.
     """
-    return _universe(rng, episodes, steps, persistence=None)
+    return _universe(rng, episodes, moves, persistence=None)
 
 
 def _universe(
-    rng: np.random.Generator, episodes: int, steps: int, persistence: float | None
+    rng: np.random.Generator, episodes: int, moves: int, persistence: float | None
 ) -> Universe:
-    return universe_from_messages([_market(rng, steps, persistence) for _ in range(episodes)])
+    return universe_from_messages([_market(rng, moves, persistence) for _ in range(episodes)])
 
 
-def _market(rng: np.random.Generator, steps: int, persistence: float | None) -> list[Message]:
+def _market(rng: np.random.Generator, moves: int, persistence: float | None) -> list[Message]:
     now = int(rng.integers(1_765_000_000_000, 1_766_000_000_000))
     bid, push = 5_000 + int(rng.integers(-10, 11)) * TICK_BP, int(rng.choice((-1, 1)))
     messages: list[Message] = []
     ladders: tuple[dict[int, int], dict[int, int]] = ({}, {})
-    for _ in range(steps):
-        sizes = (THICK, THIN) if push > 0 else (THIN, THICK)
-        wanted = ({bid: sizes[0]}, {BP_PER_DOLLAR - bid - TICK_BP: sizes[1]})
-        messages += _moved(now, ladders, wanted) if messages else [snapshot(now, *wanted)]
-        ladders, now = wanted, now + STEP_MS
+    for _ in range(moves):
+        for more in (0, MORE):  # the step at which nothing moves needs a message as well
+            sizes = (THICK, THIN) if push > 0 else (THIN, THICK)
+            ask = BP_PER_DOLLAR - bid - TICK_BP
+            wanted = ({bid: sizes[0] + more}, {ask: sizes[1] + more})
+            messages += _moved(now, ladders, wanted) if messages else [snapshot(now, *wanted)]
+            ladders, now = wanted, now + STEP_MS
         if persistence is None:
             bid += int(rng.choice((-1, 1))) * MOVE_BP if 1_000 < bid < 8_900 else 0
             push = int(rng.choice((-1, 1)))
         else:
             bid += push * MOVE_BP
-            push = push if rng.random() < persistence else int(rng.choice((-1, 1)))
+            push = push if rng.random() < persistence else -push
             push = 1 if bid <= 1_000 else -1 if bid >= 8_900 else push
     return messages
 
