@@ -18,9 +18,9 @@ def planted_edge(rng: np.random.Generator, episodes: int, moves: int = 15) -> Un
     """The thick side of the touch pushes the price 3 cents every second step, for 20 moves or so.
 
     Between two moves the book stands still for a step, so that an order sent on seeing a move
-    arrives before the next. A taker pays a tick of spread and up to 1.75 cents of fee each way,
-    4.5 cents in all, so that following the imbalance pays from the second move on. Both directions
-    are equally likely: nothing that does not look at the book lives off it.
+    arrives before the next. A taker pays a tick of spread, and up to 2 cents of fee each way: 5
+    cents in all, so that following the imbalance pays from the second move on. Both directions are
+    equally likely: nothing that does not look at the book lives off it.
     """
     return _universe(rng, episodes, moves, persistence=0.95)
 
