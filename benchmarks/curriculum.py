@@ -27,9 +27,9 @@ from kalshi_pipeline.config import PPOConfig, TradingConfig, WatchConfig
 from kalshi_pipeline.learning.policy import NetworkPolicy
 from kalshi_pipeline.learning.training import lineage_of, train_phase
 from kalshi_pipeline.learning.validation import Validator
-from kalshi_pipeline.plan_stages import load_session
 from kalshi_pipeline.plans import load_plan
 from kalshi_pipeline.recordings.folder import open_folder
+from kalshi_pipeline.session_data import load_session
 from kalshi_pipeline.storage.checkpoints import Checkpoint
 from kalshi_pipeline.storage.publish import Warehouse
 from kalshi_pipeline.trading.tape import Universe
@@ -66,8 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--timesteps", type=int, default=500_000)
     parser.add_argument("--seeds", type=int, default=3, help="2 or more")
     parser.add_argument("--train", type=int, nargs="+", default=[102])
-    parser.add_argument("--validation", type=int, default=105)
-    parser.add_argument("--test", type=int, default=111)
+    # sessions that the plan trains on: what the experiment decides is decided on nothing it judges
+    parser.add_argument("--validation", type=int, default=101)
+    parser.add_argument("--test", type=int, default=103)
     parser.add_argument("--save-every", type=int, default=10_000)
     parser.add_argument("--warehouse", type=Path, help="keep what is built of the recordings here")
     parser.add_argument("--output", type=Path, help="JSON of every trial")

@@ -137,6 +137,7 @@ def train(
         TrainingError: what training raises; `TrainingStopped` where it was asked to stop.
     """
     from kalshi_pipeline.learning.phase_run import train_run
+    from kalshi_pipeline.learning.ppo import device_of
     from kalshi_pipeline.learning.run_checkpoints import load_snapshot
     from kalshi_pipeline.learning.runs import RunKey, open_run
     from kalshi_pipeline.storage.sb3 import export_sb3_zip
@@ -144,15 +145,19 @@ def train(
     parent = None if start is None else load_model(start)
     snapshot = None if resume is None else load_snapshot(resume)
     settings = wanted.settings
+    settings = replace(settings, device=device_of(settings.device, settings.learner))
     if snapshot:
         done = snapshot.checkpoint.state.timesteps
         settings = replace(settings, timesteps=done + settings.timesteps)
     shortest = wanted.min_episode_steps
     universe = universe_of(warehouse, wanted.sessions, shortest)
     judged = universe_of(warehouse, wanted.validate_on, shortest) if wanted.validate_on else None
+    watched = asdict(settings.watch)
+    del watched["console_steps"]  # what a terminal shows changes no weights
     recipe = Recipe(
         TRAINING_VERSION,
-        {"settings": asdict(settings), "min_episode_steps": wanted.min_episode_steps,
+        {"settings": asdict(settings) | {"watch": watched},
+         "min_episode_steps": wanted.min_episode_steps,
          "algorithm": settings.learner.algorithm, "validation": wanted.validate_on},
         session_inputs(warehouse, (*wanted.sessions, *wanted.validate_on))
         | ({} if parent is None else {"parent": parent.content_hash})

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,11 +126,12 @@ def _hyper_parameters() -> dict[str, Any]:
     for config in CONFIGS.values():
         for field in fields(config):
             value = getattr(config(), field.name)
-            kinds[field.name] = (
-                _truth
-                if isinstance(value, bool)
-                else (_widths if isinstance(value, tuple) else type(value))
-            )
+            if isinstance(value, bool):
+                kinds[field.name] = _truth
+            elif isinstance(value, tuple):
+                kinds[field.name] = partial(_several, type(value[0]))
+            else:
+                kinds[field.name] = type(value)
     return kinds
 
 
@@ -141,11 +143,13 @@ def _positive(text: str) -> int:
 
 
 def _truth(text: str) -> bool:
-    return {"true": True, "false": False}[text]
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"true or false, was {text}")
+    return text == "true"
 
 
-def _widths(text: str) -> tuple[int, ...]:
-    return tuple(_positive(width) for width in text.split(","))
+def _several(kind: type, text: str) -> tuple[Any, ...]:
+    return tuple(kind(part) for part in text.split(","))
 
 
 def _train(options: argparse.Namespace) -> None:

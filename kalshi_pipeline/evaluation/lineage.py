@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from kalshi_pipeline.errors import EvaluationError
@@ -20,7 +21,7 @@ class Label(StrEnum):
     SELECTED_ON = "selected_on"  # same session and market helped to choose checkpoint or settings
     SEEN_EVENT = "seen_event"  # another market or session of an event that was used
     UNKNOWN = "unknown"  # the weights were made by others, who did not say from what
-    BACKWARD = "backward"  # recorded before the end of what was used
+    BACKWARD = "backward"  # of a session that was used, or recorded before the end of what was
     CLEAN_FORWARD = "clean_forward"  # none of these
 
 
@@ -41,6 +42,11 @@ class Lineage:
     events: frozenset[str]
     end_ms: int | None
     foreign: bool = False
+
+    @cached_property
+    def sessions(self) -> frozenset[int]:
+        """Every session of which anything was used: no part of one is out of sample."""
+        return frozenset(session for session, _ in self.trained | self.selected)
 
     @classmethod
     def of(
@@ -84,6 +90,6 @@ class Lineage:
             return Label.SEEN_EVENT
         if self.foreign:
             return Label.UNKNOWN
-        if self.end_ms is not None and start_ms < self.end_ms:
+        if session in self.sessions or (self.end_ms is not None and start_ms < self.end_ms):
             return Label.BACKWARD
         return Label.CLEAN_FORWARD

@@ -64,14 +64,17 @@ class Rule:
 RULES = (
     Rule(
         "action_dominates", "any one action above this share of the steps", 0.9, 1_000, "steps",
-        "raise the entropy coefficient to 0.1, then 0.15; should that not do: learning rate 5e-5, "
-        "`mask_actions`", True, "plan 6.2, appendix B",
-        (Move("ent_coef", (0.1, 0.15), upwards=True),),
+        "raise the entropy coefficient to 0.1, then 0.15 (SAC: its entropy share to 0.45, then "
+        "0.6); should that not do: learning rate 5e-5, `mask_actions`", True,
+        "plan 6.2, appendix B",
+        (Move("ent_coef", (0.1, 0.15), upwards=True),
+         Move("entropy_share", (0.45, 0.6), upwards=True)),
     ),
     Rule(
         "hold_dominates", "HOLD above this share of the steps", 0.95, 1_000, "steps",
-        "raise the entropy coefficient to 0.15 at once", True, "plan 7, decision point 1",
-        (Move("ent_coef", (0.15,), upwards=True),),
+        "raise the entropy coefficient to 0.15 (SAC: its entropy share to 0.6) at once", True,
+        "plan 7, decision point 1",
+        (Move("ent_coef", (0.15,), upwards=True), Move("entropy_share", (0.6,), upwards=True)),
     ),
     Rule(
         "low_reward", "mean dollars an episode below this", -0.5, 5, "episodes",

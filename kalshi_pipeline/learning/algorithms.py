@@ -9,7 +9,7 @@ from kalshi_pipeline.learning.cloning import make_cloning
 from kalshi_pipeline.learning.cloning_learner import CloningLearner
 from kalshi_pipeline.learning.learner import Learner
 from kalshi_pipeline.learning.on_policy import OnPolicyLearner
-from kalshi_pipeline.learning.ppo import Device, make_ppo
+from kalshi_pipeline.learning.ppo import Device, device_of, make_ppo
 from kalshi_pipeline.learning.sac import make_sac
 from kalshi_pipeline.learning.sac_learner import SACLearner
 from kalshi_pipeline.trading.vector import KalshiVecEnv
@@ -29,10 +29,7 @@ def make_learner(
     Raises:
         PlanError: what the configuration asks for, its algorithm cannot do.
     """
-    if device == "cuda" and not isinstance(config, PPOConfig):
-        raise PlanError(
-            "only ppo learns on a GPU; the others take --device cpu", rule="device", value=device
-        )
+    device_of(device, config)
     if isinstance(config, A2CConfig):
         if config.mask_actions:
             raise PlanError(

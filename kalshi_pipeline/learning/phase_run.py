@@ -30,7 +30,7 @@ class RunSettings:
         curriculum: busy markets first; else all markets alike.
         save_every: timesteps between two checkpoints.
         watch: alerts, validation, and what the log shows.
-        device: "cpu", "cuda", or "auto": a GPU where there is one.
+        device: where PPO learns, and part of what it learns: a GPU gives other weights.
     """
 
     phase: str
@@ -41,7 +41,7 @@ class RunSettings:
     curriculum: bool
     save_every: int
     watch: WatchConfig = field(default_factory=WatchConfig)
-    device: Device = "auto"
+    device: Device = "cpu"
 
 
 def train_run(

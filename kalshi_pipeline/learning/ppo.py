@@ -15,7 +15,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
-from kalshi_pipeline.config import PPOConfig
+from kalshi_pipeline.config import LearnerConfig, PPOConfig
 from kalshi_pipeline.errors import PlanError
 from kalshi_pipeline.learning.fast.blas import single_threaded
 from kalshi_pipeline.learning.fast.eligibility import why_not
@@ -281,16 +281,7 @@ def make_ppo(env: VecEnv, config: PPOConfig, seed: int, device: Device = "cpu") 
     """
     # more threads are slower at these sizes and stall when a core is taken
     torch.set_num_threads(1)
-    there_is_one = torch.cuda.is_available()
-    if device == "cuda" and not there_is_one:
-        raise PlanError(
-            "there is no GPU that PyTorch can use: train with --device cpu, or install a build of "
-            "PyTorch with CUDA and a driver for it",
-            rule="device",
-            value=device,
-        )
-    chosen = "cuda" if there_is_one and device != "cpu" else "cpu"
-    settings = sb3_arguments(config) | {"device": chosen}
+    settings = sb3_arguments(config) | {"device": device_of(device, config)}
     model = FastPPO(
         "MlpPolicy", env, seed=seed, mask_actions=config.mask_actions,
         discount_unit_s=config.discount_unit_s, **settings,
@@ -299,11 +290,40 @@ def make_ppo(env: VecEnv, config: PPOConfig, seed: int, device: Device = "cpu") 
     return model
 
 
+def device_of(device: Device, config: LearnerConfig) -> Literal["cpu", "cuda"]:
+    """Where training with this configuration takes place on this machine.
+
+    Args:
+        device: what was asked for; "auto": a GPU where there is one that can do it.
+        config: hyper-parameters, which name the algorithm.
+
+    Raises:
+        PlanError: a GPU was asked for, and there is none or it cannot do this.
+    """
+    there_is_one = torch.cuda.is_available()
+    if device == "cuda" and not there_is_one:
+        raise PlanError(
+            "there is no GPU that PyTorch can use: train with --device cpu, or install a build of "
+            "PyTorch with CUDA and a driver for it",
+            rule="device",
+            value=device,
+        )
+    able = isinstance(config, PPOConfig) and not (config.mask_actions or config.discount_unit_s)
+    if device == "cuda" and not able:
+        raise PlanError(
+            "a GPU serves ppo alone, without mask_actions and discount_unit_s: use --device cpu",
+            rule="device",
+            value=device,
+        )
+    return "cuda" if there_is_one and able and device != "cpu" else "cpu"
+
+
 def generator_states() -> dict[str, Any]:
     """States of the global generators that Stable-Baselines3 draws from, as JSON values."""
     permutations: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
     key = permutations["state"]["key"].astype("<u4").tobytes().hex()
-    return {
+    gpu = {"cuda": torch.cuda.get_rng_state().numpy().tobytes().hex()} if _on_gpu() else {}
+    return gpu | {
         "torch": torch.get_rng_state().numpy().tobytes().hex(),
         "numpy": {"key": key, "position": int(permutations["state"]["pos"])},
     }
@@ -313,4 +333,14 @@ def set_generator_states(states: dict[str, Any]) -> None:
     """Put the generators back where `generator_states` found them."""
     key = np.frombuffer(bytes.fromhex(states["numpy"]["key"]), "<u4")
     np.random.set_state(("MT19937", key, states["numpy"]["position"], 0, 0.0))  # noqa: NPY002
-    torch.set_rng_state(torch.tensor(list(bytes.fromhex(states["torch"])), dtype=torch.uint8))
+    torch.set_rng_state(_bytes_of(states["torch"]))
+    if "cuda" in states:
+        torch.cuda.set_rng_state(_bytes_of(states["cuda"]))
+
+
+def _on_gpu() -> bool:
+    return bool(torch.cuda.is_initialized())
+
+
+def _bytes_of(text: str) -> torch.Tensor:
+    return torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8)

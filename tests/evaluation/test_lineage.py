@@ -28,6 +28,8 @@ LINEAGE = Lineage.of([used(102, "A", "A-1", 1_000)], [used(105, "B", "B-1", 2_00
         (106, "C", "C-1", 1_999, Label.BACKWARD),  # before the end of what selection used
         (106, "C", "C-1", 2_000, Label.CLEAN_FORWARD),
         (102, "C", "C-1", 500, Label.BACKWARD),
+        (102, "C", "C-1", 9_000, Label.BACKWARD),  # no part of a used session is out of sample
+        (105, "C", "C-1", 9_000, Label.BACKWARD),
     ],
 )
 def test_label(session: int, event: str, market: str, start_ms: int, label: Label) -> None:

@@ -22,6 +22,7 @@ from kalshi_pipeline.learning import training
 from kalshi_pipeline.learning.records import Snapshot, TrainingProgress, TrainingResult
 from kalshi_pipeline.learning.training import lineage_of, train_phase
 from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry, load, save
+from kalshi_pipeline.trading.actions import Action
 from kalshi_pipeline.trading.tape import Universe
 from tests.tapes import random_universe
 
@@ -200,10 +201,10 @@ def test_records_stay_bounded_and_keep_the_first_and_the_last(
     assert [p.record for p in told if p.kept] == list(records)
 
 
-def holding(parent: Checkpoint) -> Checkpoint:
-    """A policy that all but always holds."""
+def always(action: Action, parent: Checkpoint) -> Checkpoint:
+    """A policy that all but always does the same."""
     bias = parent.policy["action_net.bias"].copy()
-    bias[0] += 20
+    bias[action] += 20
     return replace(parent, policy={**parent.policy, "action_net.bias": bias})
 
 
@@ -211,7 +212,7 @@ def test_a_policy_that_always_holds_raises_the_alarm_and_explores_more(
     tmp_path: Path, phase_1: TrainingResult
 ) -> None:
     arguments: dict[str, Any] = {
-        "phase": "phase_2", "timesteps": 18 * ROLLOUT, "parent": holding(phase_1.final),
+        "phase": "phase_2", "timesteps": 18 * ROLLOUT, "parent": always(Action.HOLD, phase_1.final),
         "watching": WatchConfig(alerts="act"),
     }  # fmt: skip
     kept: list[Snapshot] = []
@@ -231,6 +232,20 @@ def test_a_policy_that_always_holds_raises_the_alarm_and_explores_more(
     assert {"hold_dominates", "action_dominates"} <= {firing.rule for firing in watched.firings}
     assert watched.final.state.knobs["ent_coef"] == CONFIG.ent_coef
     assert differ(watched.final, whole.final)
+
+
+def test_a_policy_that_always_sells_raises_the_alarm_and_explores_more(
+    phase_1: TrainingResult,
+) -> None:
+    done = train(
+        phase="phase_2", timesteps=18 * ROLLOUT, parent=always(Action.SELL_BEST, phase_1.final),
+        watching=WatchConfig(alerts="act"),
+    )  # fmt: skip
+    (alarm,) = [firing for firing in done.firings if "dominates" in firing.rule]
+    assert (alarm.rule, alarm.acted) == ("action_dominates", True)
+    assert "SELL_BEST" in alarm.cause
+    assert alarm.changed == {"ent_coef": (CONFIG.ent_coef, 0.1)}
+    assert done.final.state.knobs["ent_coef"] == 0.1
 
 
 def test_falling_validation_stops_and_the_best_is_what_counts(tmp_path: Path) -> None:
