@@ -86,6 +86,9 @@ def _execute(
 def _failure(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_events:
         if event.is_step_failure:
+            told = event.step_failure_data.user_failure_data
+            if told and told.description:  # the trainer's own sentence
+                return f"{event.step_key} failed: {told.description}"
             error = event.step_failure_data.error
             cause = error.cause if error and error.cause else error
             return f"{event.step_key} failed: {cause.message.strip() if cause else 'unknown cause'}"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kalshi_pipeline.evaluation.policies import Policy
     from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry
 
-EVALUATION_VERSION = "5"  # raise when equal inputs give another report
+EVALUATION_VERSION = "6"  # raise when equal inputs give another report
 LEARNED = "Learned"  # the judged policy, as reports call it
 
 

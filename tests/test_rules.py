@@ -16,6 +16,7 @@ from kalshi_pipeline import rules
 from kalshi_pipeline.evaluation.ledger import JUDGED_SCHEMA
 from kalshi_pipeline.rules import Finding
 from kalshi_pipeline.storage import checkpoints
+from kalshi_pipeline.storage.checkpoints import Checkpoint
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse
 from tests.checkpoints import small_checkpoint
 
@@ -81,26 +82,37 @@ def test_a_report_without_one_of_its_parts_is_found(tmp_path, missing):
     assert finding.says == f"missing parts: {missing or 'none'}"
 
 
-def test_a_whole_checkpoint_is_sound(tmp_path):
-    generation = published(tmp_path, lambda folder: checkpoints.save(small_checkpoint(), folder))
-    finding = rules.weights_are_sound(generation)
+def saved(folder: Path, checkpoint: Checkpoint, seed: int = 0) -> Path:
+    """The folder of a seed, as a phase's output holds it."""
+    own = folder / checkpoints.seed_folder(seed)
+    own.mkdir()
+    checkpoints.save(checkpoint, own)
+    return own
+
+
+def test_whole_checkpoints_are_sound(tmp_path):
+    def fill(folder: Path) -> None:
+        for seed in (0, 1):
+            saved(folder, small_checkpoint(), seed)
+
+    finding = rules.weights_are_sound(published(tmp_path, fill))
     assert finding.holds
-    assert finding.says == "8 steps in all, 1 markets in its lineage"
+    assert finding.says == "8, 8 steps in all, 1 markets in the lineage"
 
 
 def test_a_checkpoint_that_learned_from_nothing_is_not_sound(tmp_path):
     checkpoint = small_checkpoint()
     nothing = replace(checkpoint, state=replace(checkpoint.state, lineage=()))
-    generation = published(tmp_path, lambda folder: checkpoints.save(nothing, folder))
-    assert not rules.weights_are_sound(generation).holds
+    finding = rules.weights_are_sound(published(tmp_path, lambda folder: saved(folder, nothing)))
+    assert not finding.holds
+    assert "0 markets" in finding.says
 
 
 def test_a_damaged_checkpoint_is_not_sound_and_the_reason_is_told(tmp_path):
     def fill(folder: Path) -> None:
-        checkpoints.save(small_checkpoint(), folder)
-        weights = next(folder.glob("*policy*"))
+        weights = next(saved(folder, small_checkpoint()).glob("*policy*"))
         weights.write_bytes(weights.read_bytes()[:-8])
 
     finding = rules.weights_are_sound(published(tmp_path, fill))
     assert not finding.holds
-    assert finding.says
+    assert "policy" in finding.says

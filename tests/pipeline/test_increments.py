@@ -118,12 +118,13 @@ def test_a_phase_without_its_session_says_which_one_is_missing(home, instance):
     result = run(home, instance, "quick")
     assert not result.success
     failures = {
-        event.step_key: event.step_failure_data.error.cause.message
+        event.step_key: event.step_failure_data.user_failure_data.description
         for event in result.all_events
         if event.is_step_failure
     }
-    assert "session 902" in failures["quick__phase_2"]
-    assert "has not been materialized yet" in failures["quick__phase_2"]
+    said = failures["quick__phase_1"]  # it is validated on 902
+    assert "session 902" in said
+    assert "has not been materialized yet" in said
 
 
 def test_a_generation_changed_on_disk_is_never_built_upon(home, instance):
