@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from kalshi_pipeline import stages
 from kalshi_pipeline.config import EvaluationConfig
-from kalshi_pipeline.errors import MissingParent
+from kalshi_pipeline.errors import IncompatibleCheckpoint, MissingParent
 from kalshi_pipeline.plan_evaluation import LEARNED
 from kalshi_pipeline.plan_stages import TRAINING_VERSION
 from kalshi_pipeline.recordings.sources import SessionSources
@@ -29,7 +29,7 @@ from kalshi_pipeline.trading.tape import Universe
 if TYPE_CHECKING:
     from kalshi_pipeline.evaluation.evaluate import Evaluation
     from kalshi_pipeline.learning.phase_run import RunSettings
-    from kalshi_pipeline.learning.records import TrainingProgress, TrainingResult
+    from kalshi_pipeline.learning.records import Snapshot, TrainingProgress, TrainingResult
     from kalshi_pipeline.storage.checkpoints import Checkpoint
 
 BY_HAND = "by_hand"  # in place of a plan's name
@@ -134,7 +134,8 @@ def train(
 
     Raises:
         NotPublished: a session has not been prepared.
-        TrainingError: what training raises; `TrainingStopped` where it was asked to stop.
+        IncompatibleCheckpoint: falling validation had stopped the training to resume.
+        TrainingError: what else training raises; `TrainingStopped` where it was asked to stop.
     """
     from kalshi_pipeline.learning.phase_run import train_run
     from kalshi_pipeline.learning.ppo import device_of
@@ -147,6 +148,7 @@ def train(
     settings = wanted.settings
     settings = replace(settings, device=device_of(settings.device, settings.learner))
     if snapshot:
+        _check_goes_on(snapshot)
         done = snapshot.checkpoint.state.timesteps
         settings = replace(settings, timesteps=done + settings.timesteps)
     shortest = wanted.min_episode_steps
@@ -175,6 +177,17 @@ def train(
         )  # fmt: skip
         export_sb3_zip(result.best, run.folder / MODEL)
     return Trained(run.folder, run.folder / MODEL, result)
+
+
+def _check_goes_on(snapshot: Snapshot) -> None:
+    state = snapshot.checkpoint.state
+    if state.alerts.get("stop"):
+        raise IncompatibleCheckpoint(
+            f"the training to resume was stopped by falling validation after {state.timesteps:,} "
+            "timesteps and is over; begin a new one with its weights: --from-model-checkpoint",
+            rule="resume",
+            value=state.phase,
+        )
 
 
 def load_model(path: Path) -> Checkpoint:
@@ -208,7 +221,7 @@ def load_model(path: Path) -> Checkpoint:
         return load_best(path)
     if (path / checkpoints.TRAINER).is_file():
         of_a_run = (path / MANIFEST).is_file()  # a seed's is its phase's
-        return load_checkpoint(path) if of_a_run else checkpoints.load(path)
+        return load_checkpoint(path) if of_a_run else checkpoints.load_published(path)
     raise MissingParent(
         "there is no model: name a run, one of its checkpoints, a published phase's seed, or a "
         "model.zip",

@@ -58,7 +58,7 @@ def train_phase(
     Raises:
         NotPublished: a session of the phase has not been materialized; names it.
         MissingParent: the phase to continue from has no checkpoint of one of the seeds.
-        CorruptCheckpoint: the parent's checkpoint, or all of a run's, are damaged.
+        CorruptCheckpoint: the parent's checkpoint is damaged.
         RunInUse: another process trains this phase.
         OutOfMemory: names the sizes asked for and what to ask for instead.
         TrainingStopped: `stop` said yes.

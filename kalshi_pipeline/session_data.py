@@ -8,6 +8,7 @@ from typing import Any
 
 from kalshi_pipeline.books.build import read_markets, read_rows
 from kalshi_pipeline.books.schemas import LADDER_SCHEMA
+from kalshi_pipeline.errors import OutOfMemory
 from kalshi_pipeline.features.build import read_tensors
 from kalshi_pipeline.stages import BOOKS, RAW, SUITABLE, TENSORS
 from kalshi_pipeline.storage.publish import Warehouse
@@ -56,9 +57,19 @@ def universe_of(warehouse: Warehouse, sessions: Iterable[int], min_episode_steps
 
     Raises:
         NotPublished: a session has not been prepared.
+        OutOfMemory: they do not fit into memory together.
     """
-    data = [load_session(warehouse, session) for session in sessions]
-    return build_universe(data, min_episode_steps)[0]
+    sessions = tuple(sessions)
+    try:
+        data = [load_session(warehouse, session) for session in sessions]
+        return build_universe(data, min_episode_steps)[0]
+    except MemoryError as error:
+        raise OutOfMemory(
+            "the episodes of these sessions do not fit into memory together: name fewer, the rest "
+            "in a further phase",
+            rule="memory",
+            value=sessions,
+        ) from error
 
 
 def universes_of(

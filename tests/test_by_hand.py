@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kalshi_pipeline import by_hand
 from kalshi_pipeline.by_hand import Wanted, Watching
 from kalshi_pipeline.config import PPOConfig, TradingConfig
-from kalshi_pipeline.errors import ForeignModel, IncompatibleCheckpoint, MissingParent
+from kalshi_pipeline.errors import (
+    CorruptCheckpoint,
+    ForeignModel,
+    IncompatibleCheckpoint,
+    MissingParent,
+)
+from kalshi_pipeline.learning import phase_run
 from kalshi_pipeline.learning.phase_run import RunSettings
+from kalshi_pipeline.learning.runs import TRAINED_MODELS
 from kalshi_pipeline.recordings.sources import SessionSources
-from kalshi_pipeline.storage.publish import Warehouse
+from kalshi_pipeline.storage import checkpoints
+from kalshi_pipeline.storage.checkpoints import TRAINER
+from kalshi_pipeline.storage.publish import Files, Recipe, Warehouse
+from kalshi_pipeline.storage.whole_folder import read_folder, write_folder
+from tests.checkpoints import small_checkpoint
 
 NETWORK = PPOConfig(n_envs=4, n_steps=32, batch_size=64, n_epochs=1, hidden=(8, 8))
 ROLLOUT = 128
@@ -57,14 +71,103 @@ def test_the_same_training_asked_for_again_is_found_and_not_done_again(warehouse
     assert again.result.final.content_hash == trained.result.final.content_hash
 
 
-def test_a_resumed_training_equals_a_longer_one(warehouse, trained):
-    whole, _ = train(warehouse, longer(5))
-    resumed, seen = train(warehouse, longer(2), resume=trained.folder / f"checkpoint_{3 * ROLLOUT}")
-    assert seen == [4 * ROLLOUT, 5 * ROLLOUT]
-    # the curriculum widens with the share that is done: only from there on do the two agree
-    assert resumed.result.timesteps == whole.result.timesteps
-    assert resumed.result.records[:3] == trained.result.records[:3]
-    assert resumed.folder != trained.folder
+def alike(rollouts, **changes):
+    # the curriculum widens with the share of the budget that is done: without it, none has a part
+    asked = replace(SETTINGS, timesteps=rollouts * ROLLOUT, curriculum=False, **changes)
+    return replace(WANTED, settings=asked)
+
+
+def tensors(checkpoint):
+    return {**checkpoint.policy, **checkpoint.optimizer}
+
+
+def test_a_resumed_training_equals_a_longer_one(warehouse):
+    whole, _ = train(warehouse, alike(4))
+    begun, _ = train(warehouse, alike(2))
+    resumed, seen = train(warehouse, alike(2), resume=begun.folder / f"checkpoint_{2 * ROLLOUT}")
+    assert seen == [3 * ROLLOUT, 4 * ROLLOUT]
+    assert len({whole.folder, begun.folder, resumed.folder}) == 3
+    assert resumed.result.validations == whole.result.validations
+    assert resumed.result.market_draws == whole.result.market_draws
+    for ours, theirs in (
+        (resumed.result.final, whole.result.final),
+        (resumed.result.best, whole.result.best),
+    ):
+        expected = tensors(theirs)
+        assert tensors(ours).keys() == expected.keys()
+        for name, tensor in tensors(ours).items():
+            np.testing.assert_array_equal(tensor, expected[name], name)
+    moved = tensors(begun.result.final)["action_net.weight"]
+    assert (moved != tensors(whole.result.final)["action_net.weight"]).any()
+
+
+def test_what_is_resumed_in_another_run_has_its_best_there(warehouse, monkeypatch):
+    scores = count(0, -1)
+    monkeypatch.setattr(phase_run, "Validator", lambda *_: lambda _policy: float(next(scores)))
+    begun, _ = train(warehouse, alike(3, seed=5))
+    resumed, _ = train(
+        warehouse, alike(1, seed=5), resume=begun.folder / f"checkpoint_{3 * ROLLOUT}"
+    )
+    best = resumed.result.best
+    assert best.state.timesteps == ROLLOUT
+    assert by_hand.load_model(resumed.folder).content_hash == best.content_hash
+    again, seen = train(
+        warehouse, alike(1, seed=5), resume=begun.folder / f"checkpoint_{3 * ROLLOUT}"
+    )
+    assert (again.folder, seen) == (resumed.folder, [])
+    assert again.result.best.content_hash == best.content_hash
+
+
+def test_a_training_that_falling_validation_stopped_is_not_resumed(warehouse, trained, tmp_path):
+    run = tmp_path / "stopped"
+    shutil.copytree(trained.folder, run)
+    last = run / f"checkpoint_{3 * ROLLOUT}"
+    contents = read_folder(last)
+    told = json.loads(contents[TRAINER])
+    told["alerts"]["stop"] = True
+    write_folder(last, {**contents, TRAINER: json.dumps(told).encode()}, Files())
+    before = set((warehouse.root / TRAINED_MODELS).iterdir())
+    with pytest.raises(IncompatibleCheckpoint, match=r"falling validation.*--from-model-check"):
+        train(warehouse, longer(2), resume=last)
+    assert set((warehouse.root / TRAINED_MODELS).iterdir()) == before
+
+
+@pytest.fixture
+def published(tmp_path):
+    with Warehouse(tmp_path).stage("quick/phase_1", None, Recipe("1")) as staging:
+        folder = staging.folder / checkpoints.seed_folder(7)
+        folder.mkdir()
+        checkpoints.save(small_checkpoint(), folder)
+    return staging.generation.folder / "seed_7"
+
+
+def test_a_published_seed_is_a_model(published, monkeypatch):
+    expected = small_checkpoint().content_hash
+    assert by_hand.load_model(published).content_hash == expected
+    monkeypatch.chdir(published.parent)
+    assert by_hand.load_model(Path("seed_7")).content_hash == expected
+
+
+@pytest.mark.parametrize("name", [checkpoints.POLICY, checkpoints.TRAINER])
+def test_a_published_seed_whose_bytes_changed_is_refused(published, name):
+    content = (published / name).read_bytes()
+    if name == checkpoints.TRAINER:  # as good JSON as before
+        changed = content.replace(b'"foreign": false', b'"foreign": true')
+    else:
+        changed = content[:-1] + bytes([content[-1] ^ 1])
+    assert changed != content
+    (published / name).write_bytes(changed)
+    with pytest.raises(CorruptCheckpoint, match=f"{name} is not what was published"):
+        by_hand.load_model(published)
+
+
+def test_a_checkpoint_that_no_manifest_vouches_for_is_refused(published, tmp_path):
+    shutil.copytree(published, tmp_path / "seed_7")
+    with pytest.raises(CorruptCheckpoint, match="vouched for by no manifest"):
+        by_hand.load_model(tmp_path / "seed_7")
+    shutil.copytree(published, published.with_name("seed_8"))
+    with pytest.raises(CorruptCheckpoint, match="is missing"):
+        by_hand.load_model(published.with_name("seed_8"))
 
 
 def test_a_resumed_training_says_which_setting_is_another(warehouse, trained):

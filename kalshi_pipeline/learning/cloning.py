@@ -31,11 +31,11 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import Tensor, nn
 
 from kalshi_pipeline.config import CloningConfig
-from kalshi_pipeline.errors import NoProfitableEpisode, TrainingDiverged
+from kalshi_pipeline.errors import NoProfitableEpisode, PlanError, TrainingDiverged
 from kalshi_pipeline.feature_table import OBSERVATION_WIDTH
 from kalshi_pipeline.learning.guards import guard_optimizer
 from kalshi_pipeline.learning.learner import UpdateFigures
-from kalshi_pipeline.storage.checkpoints import ACTION_COUNT
+from kalshi_pipeline.storage.checkpoints import ACTION_COUNT, MAX_FILE_BYTES
 from kalshi_pipeline.storage.sb3 import network_arguments
 from kalshi_pipeline.trading.actions import Action
 from kalshi_pipeline.trading.simulator import Simulator
@@ -43,6 +43,8 @@ from kalshi_pipeline.trading.summary import EpisodeSummary
 from kalshi_pipeline.trading.vector import KalshiVecEnv
 
 INVALID_LOGIT = -1e8
+# 231 bytes each, and some room for the lanes, who plays and what they play
+MAX_TRANSITIONS = MAX_FILE_BYTES // 231 * 9 // 10
 
 
 @dataclass
@@ -306,7 +308,16 @@ def make_cloning(env: KalshiVecEnv, config: CloningConfig, seed: int) -> Cloning
         env: vector environment of `config.n_envs` lanes.
         config: hyper-parameters.
         seed: in [0, 2^32).
+
+    Raises:
+        PlanError: what is to be cloned would not fit into a checkpoint.
     """
+    if config.buffer_size > MAX_TRANSITIONS:
+        raise PlanError(
+            "so many transitions cannot be kept in a checkpoint: make buffer_size smaller",
+            rule=f"buffer_size <= {MAX_TRANSITIONS}",
+            value=config.buffer_size,
+        )
     torch.set_num_threads(1)
     model = Cloning(env, config, seed)
     model.set_logger(Logger(folder=None, output_formats=[]))

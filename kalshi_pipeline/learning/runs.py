@@ -4,6 +4,7 @@
         run.json                     what is trained, by digest: so that it is found again
         checkpoint_{timesteps}/      weights, optimiser, state, history; whole or absent
         best.json                    which of them validated best so far
+        unusable_{n}/                checkpoints nothing can be gone on from, set aside
         training_{timestamp}.log     for people; only ever appended to
         m10_diagnostics/*.jsonl      for machines; as long as the checkpoint a run continues from
         tensorboard/
@@ -25,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,7 @@ from kalshi_pipeline.storage.whole_folder import (
 
 TRAINED_MODELS = "trained_models"
 LOCK = ".lock"
+UNUSABLE = "unusable"
 KEPT = 5  # plan section 4.5
 
 _log = logging.getLogger(__name__)
@@ -146,43 +149,35 @@ class TrainingRun:
         best = None if snapshot.best is None else snapshot.best.state.timesteps
         progress = {"history": _builtins(history), "best": best, "logs": self._log_sizes()}
         contents = encode(checkpoint) | {PROGRESS: canonical_json(progress).encode()}
+        if snapshot.best and best not in (timesteps, *self._timesteps()):
+            # resumed from a snapshot of another run, which alone has it
+            above = self._path(snapshot.best.state.timesteps)
+            write_folder(above, encode(snapshot.best), self._files)
         write_folder(self._path(timesteps), contents, self._files)
-        scores = dict(history.validations)
-        if best is not None:
-            pointer = {"checkpoint": self._path(best).name, "score": scores[best]}
-            replace_file(self.folder / BEST, canonical_json(pointer).encode(), self._files)
-        kept = {*self._best_few(scores, timesteps), timesteps}
-        for other in self._timesteps():
-            if other < timesteps and other not in kept:
-                remove_folder(self._path(other), self._files)
+        self._settle(snapshot)
 
     def resume_point(self) -> Snapshot | None:
         """The newest whole snapshot, its diagnostics as they were then; None of a new run.
 
-        A damaged one is passed over and said in the log: what it held is trained again.
+        A damaged one is passed over and said in the log: what it held is trained again. Where there
+        is none to go on from, all of them are set aside and the run begins anew. A crash after the
+        snapshot was saved may have left an older `best.json`, or more than is kept: put right.
 
         Raises:
-            CorruptCheckpoint: there are checkpoints and none is whole; says what to do.
             IncompatibleCheckpoint: made by another feature table or layout.
         """
-        damaged = []
         for timesteps in reversed(self._timesteps()):
             try:
                 snapshot, logs = read_snapshot(self._path(timesteps))
             except CorruptCheckpoint as error:
                 _log.warning("%s is passed over: %s", self._path(timesteps), error)
-                damaged.append(str(error))
                 continue
             self._cut_logs(logs)
+            self._settle(snapshot)
             _log.info("%s: continuing from %s", self.folder.name, self._path(timesteps).name)
             return snapshot
-        if damaged:
-            raise CorruptCheckpoint(
-                f"none of the {len(damaged)} checkpoints of {self.folder} is whole, so the run "
-                f"cannot be resumed; remove that folder to train it from its beginning. The "
-                f"newest: {damaged[0]}",
-                rule="resume",
-            )
+        if unusable := self._timesteps():
+            self._set_aside(unusable)
         self._cut_logs({})
         return None
 
@@ -210,6 +205,34 @@ class TrainingRun:
             except CorruptFile as error:
                 _log.warning("%s is removed: %s", self._path(timesteps), error)
             remove_folder(self._path(timesteps), self._files)
+
+    def _settle(self, snapshot: Snapshot) -> None:
+        # point to the best so far, and keep of the earlier ones the best few
+        scores, timesteps = dict(snapshot.history.validations), snapshot.checkpoint.state.timesteps
+        if snapshot.best is None:
+            (self.folder / BEST).unlink(missing_ok=True)
+        else:
+            best = snapshot.best.state.timesteps
+            pointer = {"checkpoint": self._path(best).name, "score": scores[best]}
+            replace_file(self.folder / BEST, canonical_json(pointer).encode(), self._files)
+        kept = {*self._best_few(scores, timesteps), timesteps}
+        for other in self._timesteps():
+            if other < timesteps and other not in kept:
+                remove_folder(self._path(other), self._files)
+
+    def _set_aside(self, unusable: list[int]) -> None:
+        aside = next(
+            path for n in count(1) if not (path := self.folder / f"{UNUSABLE}_{n}").exists()
+        )
+        aside.mkdir()
+        for timesteps in unusable:
+            self._files.rename(self._path(timesteps), aside / self._path(timesteps).name)
+        (self.folder / BEST).unlink(missing_ok=True)
+        _log.warning(
+            "%s: none of its %s checkpoints can be gone on from: they are set aside in %s, and "
+            "the run begins anew",
+            self.folder.name, len(unusable), aside,
+        )  # fmt: skip
 
     def _path(self, timesteps: int) -> Path:
         return self.folder / f"checkpoint_{timesteps}"

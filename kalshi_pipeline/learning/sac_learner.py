@@ -85,7 +85,7 @@ class SACLearner(ModelLearner[DiscreteSAC]):
         rows = len(kept["replay.rewards"]) if "replay.rewards" in kept else 0
         position = int(taken(kept, "replay.next_row", np.int64, (1,))[0])
         full = rows == buffer.buffer_size
-        if not (0 < rows <= buffer.buffer_size and position == (position if full else rows)):
+        if not (0 < rows <= buffer.buffer_size and (full or position == rows)):
             raise CorruptCheckpoint("the replay buffer has no such row", rule="replay", value=rows)
         arrays = {name: getattr(buffer, name) for name in REPLAY} | {"masks": self.model.masks}
         for name, array in arrays.items():

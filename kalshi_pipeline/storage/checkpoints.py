@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kalshi_pipeline.config import CONFIGS, LearnerConfig, TradingConfig
-from kalshi_pipeline.errors import CorruptCheckpoint, IncompatibleCheckpoint
+from kalshi_pipeline.errors import CorruptCheckpoint, CorruptFile, IncompatibleCheckpoint
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION, OBSERVATION_WIDTH
+from kalshi_pipeline.storage.publish import read_manifest
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
@@ -196,6 +197,38 @@ def load(folder: Path) -> Checkpoint:
     """
     optional = [name for name in OPTIONAL if (folder / name).exists()]
     return decode({name: _read(folder, name) for name in (*REQUIRED, *optional)}, str(folder))
+
+
+def load_published(folder: Path) -> Checkpoint:
+    """Read the checkpoint of a published phase's seed, its bytes those of the phase's manifest.
+
+    Args:
+        folder: `seed_{n}` of a generation.
+
+    Raises:
+        CorruptCheckpoint: it lies in no generation, or is not what was published.
+        IncompatibleCheckpoint: see `load`.
+    """
+    folder = folder.resolve()
+    try:
+        declared = read_manifest(folder.parent)["files"]
+    except CorruptFile as error:
+        raise CorruptCheckpoint(
+            f"{folder.name} is vouched for by no manifest of a published phase ({error})",
+            rule="manifest",
+            value=str(folder),
+        ) from error
+    inside = f"{folder.name}/"
+    names = [name.removeprefix(inside) for name in declared if name.startswith(inside)]
+    contents = {name: _read(folder, name) for name in names}
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != declared[inside + name]["sha256"]:
+            raise CorruptCheckpoint(
+                f"{name} is not what was published; materialize the phase again",
+                rule="sha256",
+                value=str(folder),
+            )
+    return decode(contents, str(folder))
 
 
 def encode(checkpoint: Checkpoint) -> dict[str, bytes]:

@@ -123,6 +123,10 @@ def _take(content: bytes) -> dict[str, NDArray[Any]]:
     weights = read_tensors(members[_WEIGHTS])
     adam = read_tensors(members[_ADAM])
     counted = json.loads(members[_DATA]).get("num_timesteps")
+    if type(counted) is int and not 0 <= counted < 1 << 63:
+        raise ForeignModel(
+            "it counts an impossible number of timesteps", rule="num_timesteps", value=counted
+        )
     taken = {f"policy/{name}": tensor for name, tensor in weights.items()}
     # torch numbers the parameters in the order in which the network lists them
     for index, name in enumerate(weights):

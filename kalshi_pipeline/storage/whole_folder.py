@@ -28,7 +28,17 @@ def write_folder(target: Path, contents: Mapping[str, bytes], files: Files) -> N
         target: its path; the unfinished folder lies in `.staging` beside it.
         contents: file name -> bytes.
         files: the file calls.
+
+    Raises:
+        CorruptFile: `read_folder` would not take it; nothing is written.
     """
+    for name, content in contents.items():
+        if len(content) > MAX_FILE_BYTES or not _is_inside(name):
+            raise CorruptFile(
+                f"{name} could be written and not be read again",
+                rule=f"a file of this folder, <= {MAX_FILE_BYTES} bytes",
+                value=len(content),
+            )
     folder = _staged(target)
     folder.mkdir(parents=True)
     for name, content in contents.items():
@@ -83,6 +93,10 @@ def _replace(path: Path, content: bytes, beside: Path, files: Files) -> None:
     files.sync(path.parent)
 
 
+def _is_inside(name: str) -> bool:
+    return Path(name).name == name
+
+
 def _staged(target: Path) -> Path:
     return target.parent / STAGING / uuid.uuid4().hex
 
@@ -102,7 +116,7 @@ def _entries(folder: Path) -> dict[str, dict[str, Any]]:
             raise CorruptFile("a manifest is larger than any", value=str(path))
         entries: dict[str, dict[str, Any]] = json.loads(path.read_bytes())["files"]
         named = all(
-            Path(name).name == name
+            _is_inside(name)
             and isinstance(entry["sha256"], str)
             and isinstance(entry["bytes"], int)
             for name, entry in entries.items()

@@ -27,6 +27,7 @@ from kalshi_pipeline.learning.fast.engine import Engine
 from kalshi_pipeline.learning.fast.update import Hyper, Rollout
 from kalshi_pipeline.learning.logs import DIAGNOSTICS, TrainingLogs, training_logs
 from kalshi_pipeline.learning.records import RolloutRecord, TrainingProgress
+from kalshi_pipeline.learning.run_checkpoints import BEST, checkpoint_timesteps
 from kalshi_pipeline.learning.runs import RunKey, open_run
 from kalshi_pipeline.learning.training import train_phase
 from kalshi_pipeline.plans import Phase, Plan, load_plan
@@ -66,7 +67,7 @@ def carry_out(jobs: list[dict[str, Any]]) -> list[int]:
 
 
 def train_in_run(
-    root: Path, *, file_call: int = 0, boundary: int = 0, update: int = 0
+    root: Path, *, file_call: int = 0, boundary: int = 0, update: int = 0, sign: int = -1
 ) -> dict[str, Any]:
     """A phase with validation and diagnostics in its run folder; dies at the n-th of one thing."""
     files = FailingFiles(file_call, die)
@@ -84,17 +85,20 @@ def train_in_run(
                 trading=TradingConfig(),
                 seed=0,
                 progress=lambda progress: _after_rollout(logs, progress, boundary),
-                validate=lambda policy: -float(policy.probabilities(ZEROS)[0, 3]),
+                validate=lambda policy: sign * float(policy.probabilities(ZEROS)[0, 3]),
                 selected_on=VALIDATION,
                 keep=run.save,
                 resume=point,
                 checkpoint_every=SAVE_EVERY,
             )
+        kept, pointer = checkpoint_timesteps(run.folder), (run.folder / BEST).read_text()
         calls, saved = files.calls, run.resume_point()
         assert saved is not None
         return {
             "continued": point is not None,
             "calls": calls,
+            "kept": kept,
+            "pointer": pointer,
             "final": result.final.content_hash,
             "curriculum": result.final.state.curriculum,
             "best": result.best.content_hash,
@@ -105,6 +109,11 @@ def train_in_run(
             "firings": [asdict(firing) for firing in result.firings],
             "lines": {path.name: path.read_text() for path in (run.folder / DIAGNOSTICS).iterdir()},
         }
+
+
+def train_to_the_best(root: Path, *, file_call: int = 0) -> dict[str, Any]:
+    """The same where the last checkpoint is the best."""
+    return train_in_run(root, file_call=file_call, sign=1)
 
 
 def train_in_plan(root: Path, *, file_call: int = 0) -> dict[str, Any]:
@@ -197,7 +206,9 @@ def _in_a_process(job: dict[str, Any]) -> int:
     if child == 0:
         status = 1
         try:
-            train = {"run": train_in_run, "plan": train_in_plan}[job["kind"]]
+            train = {"run": train_in_run, "rising": train_to_the_best, "plan": train_in_plan}[
+                job["kind"]
+            ]
             result = train(Path(job["root"]), **job.get("die_at", {}))
             Path(job["result"]).write_text(json.dumps(result))
             status = 0

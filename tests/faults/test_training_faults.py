@@ -14,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kalshi_pipeline import session_data
 from kalshi_pipeline.errors import (
     CorruptCheckpoint,
     IncompatibleCheckpoint,
@@ -104,6 +105,14 @@ def test_t4_another_failure_stays_what_it_is() -> None:
     with pytest.raises(RuntimeError) as caught, memory.sizes_named(UNIVERSE, CONFIG):
         raise error
     assert caught.value is error
+
+
+def test_t4_sessions_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = MemoryError()
+    monkeypatch.setattr(session_data, "load_session", raising(error))
+    with pytest.raises(OutOfMemory, match=r"name fewer.*\(32, 25\)") as caught:
+        session_data.universe_of(Warehouse(Path()), iter((32, 25)), 50)
+    assert caught.value.__cause__ is error
 
 
 # --- T5: corrupt checkpoints

@@ -30,6 +30,10 @@ DEATHS: dict[str, tuple[str, list[dict[str, int]]]] = {
     "boundary": ("run", [{"boundary": n} for n in range(1, ROLLOUTS + 1)]),
     "update": ("run", [{"update": n} for n in range(1, ROLLOUTS + 1)]),
     "save": ("run", [{"file_call": SECOND_SAVE + k} for k in range(1, SAVE_CALLS + 1)]),
+    "last save": (
+        "rising",
+        [{"file_call": SECOND_SAVE + SAVE_CALLS + k} for k in range(1, SAVE_CALLS + 1)],
+    ),
     "publish": ("plan", [{"file_call": k} for k in range(1, PUBLISH_CALLS + 1)]),
 }
 
@@ -39,7 +43,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What an uninterrupted training of each kind gives, and those resumed after each death."""
     home = tmp_path_factory.mktemp("killed")
     jobs, expected = [], []
-    for kind in ("run", "plan"):
+    for kind in ("run", "rising", "plan"):
         jobs.append({"kind": kind, "root": str(home / kind), "result": str(home / f"{kind}.json")})
         expected.append(0)
     for group, (kind, deaths) in DEATHS.items():
@@ -50,7 +54,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             expected += [-signal.SIGKILL, 0]
     assert carry_out(jobs) == expected
     found: dict[str, Any] = {"home": home}
-    for kind in ("run", "plan"):
+    for kind in ("run", "rising", "plan"):
         found[kind] = json.loads((home / f"{kind}.json").read_text())
     for group, (_, deaths) in DEATHS.items():
         paths = [home / f"{group}-{number}.json" for number in range(len(deaths))]
@@ -62,11 +66,12 @@ def without(result: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name not in names}
 
 
-@pytest.mark.parametrize("group", ["boundary", "update", "save"])
+@pytest.mark.parametrize("group", ["boundary", "update", "save", "last save"])
 def test_t6_killed_it_resumes_to_the_bit(results: dict[str, Any], group: str) -> None:
-    # weights, curriculum, records, validations, the best, diagnostics and the last checkpoint
+    # weights, curriculum, records, validations, the best and what points to it, diagnostics, what
+    # is kept and the last checkpoint
     how = ("continued", "calls")
-    whole = without(results["run"], *how)
+    whole = without(results[DEATHS[group][0]], *how)
     assert [without(result, *how) for result in results[group]] == [whole] * len(results[group])
 
 
@@ -82,6 +87,9 @@ def test_an_uninterrupted_training_is_what_it_should_be(results: dict[str, Any])
     assert lines == {"rollouts.jsonl": ROLLOUTS, "validations.jsonl": 3, "alerts.jsonl": alerts}
     assert whole["best"] != whole["final"]  # so that the best had to be found again
     assert results["plan"]["calls"] == PUBLISH_CALLS
+    rising = results["rising"]
+    assert rising["calls"] == whole["calls"]
+    assert f"checkpoint_{rising['kept'][-1]}" in rising["pointer"]
 
 
 def test_only_what_was_not_saved_is_trained_again(results: dict[str, Any]) -> None:

@@ -19,11 +19,11 @@ from kalshi_pipeline.errors import (
     PlanError,
     TrainingDiverged,
 )
-from kalshi_pipeline.learning.cloning import Cloning, make_cloning
+from kalshi_pipeline.learning.cloning import MAX_TRANSITIONS, Cloning, make_cloning
 from kalshi_pipeline.learning.records import Snapshot, TrainingResult
 from kalshi_pipeline.learning.sac import DiscreteSAC, make_sac, value_of
 from kalshi_pipeline.learning.training import train_phase
-from kalshi_pipeline.storage.checkpoints import Checkpoint, decode, encode
+from kalshi_pipeline.storage.checkpoints import MAX_FILE_BYTES, Checkpoint, decode, encode
 from kalshi_pipeline.storage.sb3 import export_sb3_zip
 from kalshi_pipeline.trading.actions import Action
 from kalshi_pipeline.trading.simulator import Simulator
@@ -258,6 +258,15 @@ def test_a_parent_plays_its_own_policy_to_the_end_of_the_phase() -> None:
     for name, weight in parent.policy.items():
         np.testing.assert_array_equal(played[f"behaviour.{name}"], weight)
     assert (played["winners.weight"] == 1).all()
+
+
+def test_more_winners_than_a_checkpoint_could_hold_are_refused() -> None:
+    config = replace(CLONING, buffer_size=MAX_TRANSITIONS)
+    model = clone(config, 1)
+    row = sum(column[0].nbytes for column in model.winners.arrays.values())
+    assert MAX_TRANSITIONS * row < MAX_FILE_BYTES
+    with pytest.raises(PlanError, match="buffer_size"):
+        clone(replace(config, buffer_size=MAX_TRANSITIONS + 1), 1)
 
 
 def test_the_newest_transitions_of_winners_are_kept() -> None:

@@ -23,12 +23,22 @@ from kalshi_pipeline.learning.run_checkpoints import (
     PROGRESS,
     RUN,
     checkpoint_timesteps,
+    load_best,
     load_checkpoint,
+    load_snapshot,
 )
-from kalshi_pipeline.learning.runs import KEPT, TRAINED_MODELS, RunKey, TrainingRun, open_run
+from kalshi_pipeline.learning.runs import (
+    KEPT,
+    TRAINED_MODELS,
+    UNUSABLE,
+    RunKey,
+    TrainingRun,
+    open_run,
+)
+from kalshi_pipeline.storage import whole_folder
 from kalshi_pipeline.storage.checkpoints import ENVIRONMENT, POLICY, Checkpoint
 from kalshi_pipeline.storage.publish import MANIFEST, STAGING, Warehouse
-from kalshi_pipeline.storage.whole_folder import read_folder
+from kalshi_pipeline.storage.whole_folder import read_folder, write_folder
 from tests.checkpoints import small_checkpoint
 from tests.storage.test_publish import Crash, FailingFiles, Unflushed
 
@@ -188,6 +198,22 @@ def test_the_best_is_always_kept_and_is_the_earliest_of_equals(
         assert named == f"checkpoint_{ranked[0]}"
 
 
+def test_a_best_that_another_run_made_is_kept_with_what_was_resumed_from_there(
+    tmp_path: Path,
+) -> None:
+    scores = {10: 5.0, 20: 4.0, 30: 3.0, 40: 2.0}
+    with open_run(tmp_path, KEY, AT_MS) as run:
+        run.save(snapshot_at(40, scores))  # this run's first: all before it lies in another
+    with open_run(tmp_path, KEY, AT_MS) as run:
+        point = run.resume_point()
+        assert point is not None
+        assert same(point, snapshot_at(40, scores))
+        assert checkpoint_timesteps(run.folder) == [10, 40]
+        expected = snapshot_at(40, scores).best
+        assert expected is not None
+        assert load_best(run.folder).content_hash == expected.content_hash
+
+
 def test_a_published_run_keeps_its_best_and_logs_without_what_resuming_needs(
     tmp_path: Path,
 ) -> None:
@@ -274,15 +300,39 @@ def test_a_run_whose_best_is_damaged_goes_back_to_before_it(tmp_path: Path) -> N
         assert same(point, snapshot_at(10, scores))
 
 
-def test_where_no_checkpoint_is_whole_the_error_says_what_to_do(tmp_path: Path) -> None:
-    with open_run(tmp_path, KEY, AT_MS) as run:
+def test_a_run_whose_best_was_its_first_and_is_damaged_begins_anew_and_deletes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scores = {10: 9.0, 20: 1.0, 30: 2.0}
+    with open_run(tmp_path, KEY, AT_MS, Unflushed()) as run:
+        (run.folder / DIAGNOSTICS).mkdir()
+        (run.folder / DIAGNOSTICS / "rollouts.jsonl").write_text("1\n")
+        for nth in (1, 2):  # it may happen again
+            save_all(run, 3, scores)
+            damage(run.folder / "checkpoint_10")
+            assert run.resume_point() is None
+            assert checkpoint_timesteps(run.folder) == []
+            assert checkpoint_timesteps(run.folder / f"{UNUSABLE}_{nth}") == [10, 20, 30]
+            assert not (run.folder / BEST).exists()
+            assert (run.folder / DIAGNOSTICS / "rollouts.jsonl").read_text() == ""
+            assert f"set aside in {run.folder / UNUSABLE}_{nth}" in caplog.text
+        save_all(run, 3, scores)
+        point = run.resume_point()
+        assert point is not None
+        assert same(point, snapshot_at(30, scores))
+
+
+def test_a_run_without_a_whole_checkpoint_begins_anew_and_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_run(tmp_path, KEY, AT_MS, Unflushed()) as run:
         save_all(run, 2)
         damage(run.folder / "checkpoint_10")
         (run.folder / "checkpoint_20" / PROGRESS).unlink()
-        with pytest.raises(CorruptCheckpoint, match="remove that folder") as caught:
-            run.resume_point()
-        assert str(run.folder) in str(caught.value)
-        assert PROGRESS in str(caught.value)
+        assert run.resume_point() is None
+        assert f"{PROGRESS} cannot be read" in caplog.text
+        assert "the run begins anew" in caplog.text
+        assert (run.folder / f"{UNUSABLE}_1" / "checkpoint_10" / POLICY).is_file()
 
 
 def test_a_damaged_checkpoint_names_the_whole_one_before_it(tmp_path: Path) -> None:
@@ -329,7 +379,7 @@ def test_a_whole_folder_without_a_history_cannot_be_resumed_from(
         monkeypatch.setattr(runs, "canonical_json", lambda _: content.decode())
         run.save(snapshot_at(10))
         with pytest.raises(CorruptCheckpoint, match="cannot be resumed"):
-            run.resume_point()
+            load_snapshot(run.folder / "checkpoint_10")
 
 
 def test_a_published_checkpoint_is_no_point_to_resume_from(tmp_path: Path) -> None:
@@ -337,7 +387,19 @@ def test_a_published_checkpoint_is_no_point_to_resume_from(tmp_path: Path) -> No
         run.save(snapshot_at(10))
         run.finish("a" * 16)
         with pytest.raises(CorruptCheckpoint, match="cannot be resumed"):
-            run.resume_point()
+            load_snapshot(run.folder / "checkpoint_10")
+
+
+def test_a_folder_that_could_not_be_read_again_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_folder, "MAX_FILE_BYTES", 10)
+    write_folder(tmp_path / "fits", {"file": b"0123456789"}, Unflushed())
+    assert read_folder(tmp_path / "fits") == {"file": b"0123456789"}
+    for contents in ({"file": b"0123456789X"}, {"../file": b""}):
+        with pytest.raises(CorruptFile, match="could be written and not be read"):
+            write_folder(tmp_path / "fits", contents, Unflushed())
+    assert read_folder(tmp_path / "fits") == {"file": b"0123456789"}
 
 
 # --- crashes at the k-th file call
@@ -376,6 +438,9 @@ def test_a_crash_at_any_call_leaves_whole_checkpoints_only(tmp_path: Path) -> No
             assert (point is None) == (not there)
             if point is not None:
                 assert same(point, snapshot_at(there[-1], scores))
+                named = json.loads((run.folder / BEST).read_text())["checkpoint"]
+                assert point.best is not None
+                assert named == f"checkpoint_{point.best.state.timesteps}"
             seen.add(tuple(there))
             save_all(run, 3, scores)
             assert checkpoint_timesteps(run.folder) == [10, 20, 30]
@@ -384,6 +449,36 @@ def test_a_crash_at_any_call_leaves_whole_checkpoints_only(tmp_path: Path) -> No
         if files.calls < k:
             break
     assert seen == {(), (10,), (10, 20), (10, 20, 30)}
+
+
+def test_a_crash_after_the_last_checkpoint_is_shown_leaves_nothing_to_be_done_by_hand(
+    tmp_path: Path,
+) -> None:
+    scores = {10 * n: float(n) for n in range(1, 8)}  # the last is the best, the first two go
+
+    def crash() -> None:
+        raise Crash
+
+    seen = 0
+    for k in range(1, 60):
+        with open_run(tmp_path / str(k), KEY, AT_MS, Unflushed()) as run:
+            save_all(run, 6, scores)
+        files = FailingFiles(k, crash)
+        try:
+            with open_run(tmp_path / str(k), KEY, AT_MS, files) as run:
+                run.save(snapshot_at(70, scores))
+        except Crash:
+            pass
+        with open_run(tmp_path / str(k), KEY, AT_MS, Unflushed()) as run:
+            point = run.resume_point()
+            assert point is not None
+            if point.checkpoint.state.timesteps == 70:
+                seen += 1
+                assert checkpoint_timesteps(run.folder) == [30, 40, 50, 60, 70]
+                assert load_best(run.folder).state.timesteps == 70
+        if files.calls < k:
+            break
+    assert 5 < seen < k < 60
 
 
 def test_what_a_crash_leaves_in_the_staging_area_is_swept(tmp_path: Path) -> None:

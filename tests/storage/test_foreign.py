@@ -191,6 +191,17 @@ def test_code_in_the_settings_is_never_looked_at(tmp_path: Path, exported: Path)
     assert canary.exists()  # stock Stable-Baselines3 runs it
 
 
+@pytest.mark.parametrize("counted", [-1, 1 << 63])
+def test_an_impossible_number_of_timesteps_is_refused(
+    tmp_path: Path, exported: Path, in_this_process: None, counted: int
+) -> None:
+    contents = members(exported)
+    told = json.loads(contents["data"]) | {"num_timesteps": counted}
+    contents["data"] = json.dumps(told).encode()
+    with pytest.raises(ForeignModel, match="impossible number of timesteps"):
+        import_sb3_zip(zipped(tmp_path / "model.zip", contents))
+
+
 @pytest.mark.parametrize(
     ("program", "match"),
     [
