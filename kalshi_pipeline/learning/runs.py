@@ -143,6 +143,7 @@ class TrainingRun:
 
         Raises:
             CorruptCheckpoint: a tensor is missing, of the wrong shape or not finite.
+            CorruptFile: a file would be too large to be read again; nothing is written.
         """
         checkpoint, history = snapshot.checkpoint, snapshot.history
         timesteps = checkpoint.state.timesteps

@@ -451,6 +451,38 @@ def test_a_crash_at_any_call_leaves_whole_checkpoints_only(tmp_path: Path) -> No
     assert seen == {(), (10,), (10, 20), (10, 20, 30)}
 
 
+def test_a_crash_in_the_first_save_of_what_another_run_began_leaves_all_or_nothing(
+    tmp_path: Path,
+) -> None:
+    first = snapshot_at(40, {10: 5.0, 20: 4.0, 30: 3.0, 40: 2.0})
+
+    def crash() -> None:
+        raise Crash
+
+    seen = set()
+    for k in range(1, 60):
+        files = FailingFiles(k, crash)
+        try:
+            with open_run(tmp_path / str(k), KEY, AT_MS, files) as run:
+                run.save(first)
+        except Crash:
+            pass
+        with open_run(tmp_path / str(k), KEY, AT_MS, Unflushed()) as run:
+            point = run.resume_point()
+            seen.add(point is None)
+            if point is None:  # it begins once more where it was resumed
+                assert checkpoint_timesteps(run.folder) == []
+                run.save(first)
+                point = run.resume_point()
+            assert point is not None
+            assert same(point, first)
+            assert load_best(run.folder).state.timesteps == 10
+        if files.calls < k:
+            break
+    assert seen == {True, False}
+    assert k < 60
+
+
 def test_a_crash_after_the_last_checkpoint_is_shown_leaves_nothing_to_be_done_by_hand(
     tmp_path: Path,
 ) -> None:
