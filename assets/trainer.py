@@ -79,9 +79,10 @@ def _teller(path: Path, say: Callable[[str], None]) -> Callable[[int, TrainingPr
         if place == told:
             return
         told = place
-        figures = {"seed": seed, **_figures(progress)}
+        figures = _figures(progress)
         with path.open("a") as file:
-            file.write(json.dumps(figures, allow_nan=False) + "\n")
+            told_of = {"of": f"seed {seed}", **figures}  # a text: no curve is drawn of it
+            file.write(json.dumps(told_of, allow_nan=False) + "\n")
         say(
             f"{progress.timesteps:>9,} of {progress.target:,} steps  "
             + "  ".join(

@@ -38,16 +38,30 @@ DEATHS: dict[str, tuple[str, list[dict[str, int]]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def deaths_of(group: str, every: int) -> list[dict[str, int]]:
+    """Where a group's trainings die: at each update, and at every so manyth file call."""
+    deaths = DEATHS[group][1]
+    return deaths[:: every if "file_call" in deaths[0] else 1]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(5, id="every fifth call"),
+        pytest.param(1, id="every call", marks=pytest.mark.slow),
+    ],
+)
+def results(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[str, Any]:
     """What an uninterrupted training of each kind gives, and those resumed after each death."""
     home = tmp_path_factory.mktemp("killed")
     jobs, expected = [], []
     for kind in ("run", "rising", "plan"):
         jobs.append({"kind": kind, "root": str(home / kind), "result": str(home / f"{kind}.json")})
         expected.append(0)
-    for group, (kind, deaths) in DEATHS.items():
-        for number, death in enumerate(deaths):
+    for group, (kind, _) in DEATHS.items():
+        for number, death in enumerate(deaths_of(group, request.param)):
             job = {"kind": kind, "root": str(home / group / str(number)), "result": os.devnull}
             jobs.append({**job, "die_at": death})
             jobs.append({**job, "result": str(home / f"{group}-{number}.json")})
@@ -56,8 +70,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     found: dict[str, Any] = {"home": home}
     for kind in ("run", "rising", "plan"):
         found[kind] = json.loads((home / f"{kind}.json").read_text())
-    for group, (_, deaths) in DEATHS.items():
-        paths = [home / f"{group}-{number}.json" for number in range(len(deaths))]
+    for group in DEATHS:
+        died = deaths_of(group, request.param)
+        paths = [home / f"{group}-{number}.json" for number in range(len(died))]
         found[group] = [json.loads(path.read_text()) for path in paths]
     return found
 
@@ -102,8 +117,10 @@ def test_x02_killed_at_any_file_call_a_phase_is_published_as_if_it_had_not_been(
     results: dict[str, Any],
 ) -> None:
     whole = without(results["plan"], "calls")
-    assert [without(result, "calls") for result in results["publish"]] == [whole] * PUBLISH_CALLS
-    for number in range(PUBLISH_CALLS):
+    assert [without(result, "calls") for result in results["publish"]] == [whole] * len(
+        results["publish"]
+    )
+    for number in range(len(results["publish"])):
         warehouse = Warehouse(results["home"] / "publish" / str(number))
         assert warehouse.current("quick/phase_1").verified()
 
