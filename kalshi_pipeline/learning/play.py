@@ -100,13 +100,7 @@ def _play(
         simulator.reel, simulator.state, simulator.rules, actor, scratch_of(actor),
         _seats(), episodes, lots, first_lot.copy(), accounts, counts, settled,
     )  # fmt: skip
-    return [
-        EpisodeSummary.of_lane(
-            account, count, simulator.tape,
-            cash_start_micro=config.cash_start_micro, terminated=bool(terminated),
-        )
-        for account, count, terminated in zip(accounts, counts, settled, strict=True)
-    ]  # fmt: skip
+    return EpisodeSummary.of_played(accounts, counts, settled, simulator.tape, config)
 
 
 def _seats() -> Seats:

@@ -91,13 +91,7 @@ def _play(
         _ANY if script.action is None else int(script.action), lots, episodes,
         accounts, counts, settled,
     )  # fmt: skip
-    return [
-        EpisodeSummary.of_lane(
-            account, count, simulator.tape,
-            cash_start_micro=config.cash_start_micro, terminated=bool(terminated),
-        )
-        for account, count, terminated in zip(accounts, counts, settled, strict=True)
-    ]  # fmt: skip
+    return EpisodeSummary.of_played(accounts, counts, settled, simulator.tape, config)
 
 
 @kernel

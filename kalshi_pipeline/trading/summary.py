@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kalshi_pipeline.config import TradingConfig
 from kalshi_pipeline.trading.portfolio import Account
 from kalshi_pipeline.trading.tape import Tape
 
@@ -58,6 +59,32 @@ class EpisodeSummary:
     terminated: bool
     start_ms: int
     end_ms: int
+
+    @classmethod
+    def of_played(
+        cls,
+        accounts: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        settled: NDArray[np.bool_],
+        tape: Tape,
+        config: TradingConfig,
+    ) -> list[EpisodeSummary]:
+        """Read what was kept of episodes that were played whole.
+
+        Args:
+            accounts: `[K, len(Account)]` in the end.
+            counts: `[K, 7]` how often each action was taken.
+            settled: `[K]` whether the market's result ended it.
+            tape: of the universe.
+            config: rules of an episode.
+        """
+        return [
+            cls.of_lane(
+                account, count, tape,
+                cash_start_micro=config.cash_start_micro, terminated=bool(terminated),
+            )
+            for account, count, terminated in zip(accounts, counts, settled, strict=True)
+        ]  # fmt: skip
 
     @classmethod
     def of_lane(
