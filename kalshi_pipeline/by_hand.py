@@ -266,7 +266,7 @@ def evaluate(
     pages = {
         "report.json": render_json(judged.report),
         "report.html": render_html(judged.report),
-        "ledger.parquet": _parquet(judged.ledger),
+        **{f"{name}.parquet": _parquet(rows) for name, rows in judged.tables.items()},
     }
     name = f"{checkpoint.content_hash[:12]}_{'-'.join(map(str, sessions))}"
     folder = warehouse.root / EVALUATIONS / name
@@ -284,16 +284,22 @@ def _judged(
 ) -> Evaluation:
     from kalshi_pipeline.evaluation.baselines import baselines
     from kalshi_pipeline.evaluation.evaluate import evaluate as evaluated
+    from kalshi_pipeline.evaluation.evidence import Case
+    from kalshi_pipeline.evaluation.lineage import Lineage
     from kalshi_pipeline.learning.policy import NetworkPolicy
 
     state = checkpoint.state
-    return evaluated(
+    case = Case(
         universes,
         dict.fromkeys(universes, "asked for by hand"),
-        [NetworkPolicy(checkpoint, name=LEARNED, stochastic=True), *baselines()],
-        [asdict(entry) for entry in state.lineage],
-        [asdict(entry) for entry in state.selected_on],
-        {
+        judged=NetworkPolicy(checkpoint, name=LEARNED, stochastic=True),
+        baselines=baselines(),
+        used=Lineage.of(
+            [asdict(entry) for entry in state.lineage],
+            [asdict(entry) for entry in state.selected_on],
+            foreign=state.foreign,
+        ),
+        provenance={
             "checkpoint": checkpoint.content_hash,
             "phase": state.phase,
             "algorithm": state.algorithm,
@@ -301,17 +307,16 @@ def _judged(
             "timesteps_total": state.timesteps_total,
             **session_facts(warehouse, universes),
         },
-        state.trading,
-        replace(EvaluationConfig(), stochastic_repeats=repeats),
-        progress,
+        trading=state.trading,
+        evaluation=replace(EvaluationConfig(), stochastic_repeats=repeats),
         variants=[NetworkPolicy(checkpoint, name=f"{LEARNED}, likeliest action", stochastic=False)],
         exclusions=exclusions,
-        foreign=state.foreign,
     )
+    return evaluated(case, progress)
 
 
-def _parquet(ledger: pa.Table) -> bytes:
+def _parquet(rows: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(ledger, sink, compression="zstd")
+    pq.write_table(rows, sink, compression="zstd")
     written: bytes = sink.getvalue().to_pybytes()
     return written

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kalshi_pipeline.evaluation.policies import Policy
     from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry
 
-EVALUATION_VERSION = "6"  # raise when equal inputs give another report
+EVALUATION_VERSION = "7"  # raise when equal inputs give another report
 LEARNED = "Learned"  # the judged policy, as reports call it
 
 
@@ -50,6 +50,8 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
 
     from kalshi_pipeline.evaluation.baselines import baselines
     from kalshi_pipeline.evaluation.evaluate import evaluate
+    from kalshi_pipeline.evaluation.evidence import Case
+    from kalshi_pipeline.evaluation.lineage import Lineage
     from kalshi_pipeline.evaluation.reports import render_html, render_json
     from kalshi_pipeline.storage import checkpoints
 
@@ -60,30 +62,34 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
     states = [network.state for network in networks.values()]
     selected_on = {entry for state in states for entry in state.selected_on}
     selected_on |= set(_looked_at(plan, universes))
-    judged = evaluate(
+    case = Case(
         universes,
         plan.roles,
-        [policies[0], *baselines()],
-        [asdict(entry) for entry in sorted({e for state in states for e in state.lineage})],
-        [asdict(entry) for entry in sorted(selected_on)],
-        _provenance(warehouse, plan, trained, chosen, inputs),
-        plan.trading,
-        plan.evaluation,
-        progress,
+        judged=policies[0],
+        baselines=baselines(),
+        used=Lineage.of(
+            [asdict(entry) for entry in sorted({e for state in states for e in state.lineage})],
+            [asdict(entry) for entry in sorted(selected_on)],
+            foreign=any(state.foreign for state in states),
+        ),
+        provenance=_provenance(warehouse, plan, trained, chosen, inputs),
+        trading=plan.trading,
+        evaluation=plan.evaluation,
         variants=policies[1:],
         seeds=seeds,
         exclusions=exclusions,
-        foreign=any(state.foreign for state in states),
     )
+    judged = evaluate(case, progress)
     with warehouse.stage(name, None, recipe) as staging:
         (staging.folder / "report.json").write_bytes(render_json(judged.report))
         (staging.folder / "report.html").write_bytes(render_html(judged.report))
-        pq.write_table(judged.ledger, staging.folder / "ledger.parquet", compression="zstd")
+        for table, rows in judged.tables.items():
+            pq.write_table(rows, staging.folder / f"{table}.parquet", compression="zstd")
         staging.summary.update(
             verdict=judged.report["verdict"]["sentence"],
             schema_version=judged.report["schema_version"],
             sessions=len(universes),
-            episodes=judged.ledger.num_rows,
+            episodes=judged.tables["ledger"].num_rows,
         )
     return staging.generation
 

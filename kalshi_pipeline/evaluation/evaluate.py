@@ -1,30 +1,23 @@
-"""Policies x sessions -> ledger and report: the order in which an evaluation happens."""
+"""Evidence -> report: which section is made by whom, and in which order."""
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kalshi_pipeline.config import EvaluationConfig, TradingConfig
-from kalshi_pipeline.errors import EvaluationError
-from kalshi_pipeline.evaluation.backtest import backtest
 from kalshi_pipeline.evaluation.criteria import Criterion, criteria
-from kalshi_pipeline.evaluation.ledger import LEDGER_SCHEMA
-from kalshi_pipeline.evaluation.lineage import Label, Lineage
-from kalshi_pipeline.evaluation.policies import Policy
+from kalshi_pipeline.evaluation.evidence import Case, Evidence, gather
+from kalshi_pipeline.evaluation.lineage import Label
 from kalshi_pipeline.evaluation.samples import Sample, shape, take
-from kalshi_pipeline.evaluation.seeds import over_seeds
+from kalshi_pipeline.evaluation.seeds import OverSeeds, over_seeds
 from kalshi_pipeline.evaluation.verdict import Cell, verdict
-from kalshi_pipeline.trading.tape import Universe
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 VALIDATION = "validation"
 _TIERS = ("high", "medium", "low")
 _CLEAN = "Clean-forward events, all sessions pooled"
@@ -37,151 +30,70 @@ class Evaluation:
 
     Args:
         report: JSON-serialisable; `reports` writes it as `report.json` and `report.html`.
-        ledger: `LEDGER_SCHEMA` with `role` and `label`, one row an episode and policy.
+        tables: name -> rows behind the report, each published as `<name>.parquet`; `ledger` is of
+            `JUDGED_SCHEMA`, one row an episode and policy.
     """
 
     report: dict[str, Any]
-    ledger: pa.Table
+    tables: dict[str, pa.Table]
 
 
-def evaluate(
-    universes: Mapping[int, Universe],
-    roles: Mapping[int, str],
-    policies: Sequence[Policy],
-    lineage: Sequence[Mapping[str, Any]],
-    selected_on: Sequence[Mapping[str, Any]],
-    provenance: Mapping[str, Any],
-    config: TradingConfig,
-    evaluation: EvaluationConfig,
-    progress: Callable[[str], None],
-    *,
-    variants: Sequence[Policy] = (),
-    seeds: Mapping[int, str] | None = None,
-    exclusions: Sequence[Mapping[str, Any]] = (),
-    foreign: bool = False,
-) -> Evaluation:
-    """Judge the first policy beside the others on every session.
+def evaluate(case: Case, progress: Callable[[str], None]) -> Evaluation:
+    """Judge a policy beside its baselines on every session of a case.
 
     Args:
-        universes: session id -> its episodes.
-        roles: session id -> what the plan uses it for; "validation" in it feeds that criterion.
-        policies: the judged one first, then the baselines; names unique.
-        lineage: ranges `{session, event, market, start_ms, end_ms}` behind the judged weights.
-        selected_on: the same, used to choose checkpoint or settings.
-        provenance: what was evaluated, for the report: checkpoint hash, plan, data generations,
-            code version, seeds, budgets. Read here: `generated` (bool), and `sessions` (id as text
-            -> description).
-        config: rules of an episode; fill model and fees name the cell.
-        evaluation: lanes, repeats, bootstrap, seed.
-        progress: told one line before each backtest.
-        variants: other forms of the judged policy: shown beside it, never a baseline of it.
-        seeds: seed -> name of the policy it trained, among the judged one and the variants; None
-            or one where there is nothing to compare.
-        exclusions: `{session, reason}` and optionally `count`, one for each thing left out.
-        foreign: others made the judged weights, from data that are not known: nothing is clean.
-
-    Raises:
-        EvaluationError: no policy, names not unique, a session without a role, no episode at all,
-            or a lineage that cannot be read.
+        case: what is judged, and on what.
+        progress: told one line before anything that takes long.
     """
-    shown = (*policies[:1], *variants, *policies[1:])
-    _check(universes, roles, shown)
-    names = [policy.name for policy in policies]
-    extra = [policy.name for policy in variants]
-    used = Lineage.of(lineage, selected_on, foreign=foreign)
-    ledger = _labelled(_run(universes, shown, config, evaluation, progress), roles, used)
-    report = _report(
-        ledger, names, extra, seeds or {}, used, provenance, Cell.of(config), evaluation
-    )
-    report["settings"] = {"trading": asdict(config), "evaluation": asdict(evaluation)}
-    report["exclusions"] = _exclusions(exclusions)
-    return Evaluation(report=report, ledger=ledger)
+    evidence = gather(case, progress)
+    report = {key: section(evidence) for key, section in _SECTIONS}
+    for key, judgement in _JUDGEMENTS:
+        report[key] = judgement(evidence, report)
+    return Evaluation(report, {name: table(evidence) for name, table in _TABLES})
 
 
-def _check(
-    universes: Mapping[int, Universe], roles: Mapping[int, str], policies: Sequence[Policy]
-) -> None:
-    names = [policy.name for policy in policies]
-    if not names or len(set(names)) < len(names):
-        raise EvaluationError("policies need unique names", rule="policies", value=names)
-    for session in universes:
-        if session not in roles:
-            raise EvaluationError("a session has no role", session=session, rule="roles")
-    if not any(len(universe) for universe in universes.values()):
-        raise EvaluationError(
-            "there is no episode to evaluate on", rule="universes", value=list(universes)
-        )
+def _judged_sample(evidence: Evidence) -> Sample:
+    # the headline's policies, or all rows where none is clean-forward
+    case = evidence.case
+    title = _CLEAN if evidence.is_clean else _NONE_CLEAN
+    return take(title, evidence.scope, case.shown, case.evaluation)
 
 
-def _run(
-    universes: Mapping[int, Universe],
-    policies: Sequence[Policy],
-    config: TradingConfig,
-    evaluation: EvaluationConfig,
-    progress: Callable[[str], None],
-) -> pa.Table:
-    tables = [LEDGER_SCHEMA.empty_table()]
-    for session, universe in sorted(universes.items()):
-        for policy in policies:
-            progress(f"session {session}: {policy.name} on {len(universe)} episodes")
-            # By name, so that adding a policy changes no other's draws.
-            seed = (evaluation.seed, session, zlib.crc32(policy.name.encode()))
-            rng = np.random.default_rng(seed)
-            tables.append(backtest(universe, policy, config, evaluation, rng))
-    return pa.concat_tables(tables)
+def _compared(evidence: Evidence) -> Sample:
+    # without the variants
+    sample = evidence.once(_judged_sample)
+    names = evidence.case.names
+    return replace(sample, metrics=tuple(m for m in sample.metrics if m.policy in names))
 
 
-def _labelled(ledger: pa.Table, roles: Mapping[int, str], used: Lineage) -> pa.Table:
-    keys = ("session", "event", "market", "start_ms")
-    columns = [ledger[key].to_pylist() for key in keys]
-    labels = [used.label(*key).value for key in zip(*columns, strict=True)]
-    ledger = ledger.append_column("role", pa.array([roles[s] for s in columns[0]], pa.string()))
-    return ledger.append_column("label", pa.array(labels, pa.string()))
+def _trainings(evidence: Evidence) -> OverSeeds | None:
+    case = evidence.case
+    if len(case.seeds) < 2:
+        return None
+    return over_seeds(evidence.once(_judged_sample), case.seeds, case.evaluation)
 
 
-def _report(
-    ledger: pa.Table,
-    names: Sequence[str],
-    variants: Sequence[str],
-    seeds: Mapping[int, str],
-    used: Lineage,
-    provenance: Mapping[str, Any],
-    cell: Cell,
-    evaluation: EvaluationConfig,
-) -> dict[str, Any]:
-    generated = bool(provenance.get("generated", False))
-    clean = ledger.filter(pc.equal(ledger["label"], Label.CLEAN_FORWARD.value))
-    shown = (*names[:1], *variants, *names[1:])
-    headline = take(_CLEAN, clean, shown, evaluation) if clean.num_rows else None
-    judged = headline or take(_NONE_CLEAN, ledger, shown, evaluation)
-    compared = replace(judged, metrics=tuple(m for m in judged.metrics if m.policy in names))
-    labels = _labels(ledger)
-    trainings = over_seeds(judged, seeds, evaluation) if len(seeds) > 1 else None
-    judgement = verdict(
-        compared.metrics if headline else (),
-        Counter({Label(name): counts["events"] for name, counts in labels.items()}),
-        cell,
-        evaluation,
-        generated=generated,
-        trainings=trainings,
-    )
-    answers = _criteria(ledger, compared, clean if headline else ledger, names, evaluation)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "verdict": asdict(judgement),
-        "generated": generated,
-        "policy": names[0],
-        "baselines": list(names[1:]),
-        "cell": {**asdict(cell), "headline": cell.headline},
-        "provenance": dict(provenance),
-        "labels": labels,
-        "lineage_end_ms": used.end_ms,
-        "headline": headline.table() if headline else None,
-        "seeds": None if trainings is None else asdict(trainings),
-        "criteria": [asdict(answer) for answer in answers],
-        "shape": shape(judged, evaluation),
-        "sessions": _sessions(ledger, shown, provenance, evaluation),
-    }
+def _cell(evidence: Evidence) -> dict[str, Any]:
+    cell = Cell.of(evidence.case.trading)
+    return {**asdict(cell), "headline": cell.headline}
+
+
+def _headline(evidence: Evidence) -> dict[str, Any] | None:
+    return evidence.once(_judged_sample).table() if evidence.is_clean else None
+
+
+def _seeds(evidence: Evidence) -> dict[str, Any] | None:
+    trainings = evidence.once(_trainings)
+    return None if trainings is None else asdict(trainings)
+
+
+def _shape(evidence: Evidence) -> dict[str, Any]:
+    return shape(evidence.once(_judged_sample), evidence.case.evaluation)
+
+
+def _settings(evidence: Evidence) -> dict[str, Any]:
+    case = evidence.case
+    return {"trading": asdict(case.trading), "evaluation": asdict(case.evaluation)}
 
 
 def _labels(ledger: pa.Table) -> dict[str, dict[str, int]]:
@@ -200,17 +112,13 @@ def _labels(ledger: pa.Table) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _sessions(
-    ledger: pa.Table,
-    names: Sequence[str],
-    provenance: Mapping[str, Any],
-    evaluation: EvaluationConfig,
-) -> list[dict[str, Any]]:
-    described = provenance.get("sessions", {})
+def _sessions(evidence: Evidence) -> list[dict[str, Any]]:
+    case, ledger = evidence.case, evidence.ledger
+    described = case.provenance.get("sessions", {})
     sections = []
     for session in sorted(set(ledger["session"].to_pylist())):
         rows = ledger.filter(pc.equal(ledger["session"], session))
-        sample = take(f"Session {session}", rows, names, evaluation)
+        sample = take(f"Session {session}", rows, case.shown, case.evaluation)
         sections.append(
             {
                 "session": session,
@@ -225,21 +133,41 @@ def _sessions(
     return sections
 
 
-def _criteria(
-    ledger: pa.Table,
-    judged: Sample,
-    judged_rows: pa.Table,
-    names: Sequence[str],
-    evaluation: EvaluationConfig,
-) -> tuple[Criterion, ...]:
-    ledger, judged_rows = (
-        rows.filter(pc.is_in(rows["policy"], pa.array(names))) for rows in (ledger, judged_rows)
+def _exclusions(excluded: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    counts: Counter[tuple[int, str]] = Counter()
+    for entry in excluded:
+        counts[(int(entry["session"]), str(entry["reason"]))] += entry.get("count", 1)
+    return [
+        {"session": session, "reason": reason, "count": count}
+        for (session, reason), count in sorted(counts.items())
+    ]
+
+
+def _verdict(evidence: Evidence, report: Mapping[str, Any]) -> dict[str, Any]:
+    case = evidence.case
+    judgement = verdict(
+        evidence.once(_compared).metrics if evidence.is_clean else (),
+        Counter({Label(name): counts["events"] for name, counts in report["labels"].items()}),
+        Cell.of(case.trading),
+        case.evaluation,
+        generated=case.generated,
+        trainings=evidence.once(_trainings),
+    )
+    return asdict(judgement)
+
+
+def _criteria(evidence: Evidence, _: Mapping[str, Any]) -> list[dict[str, Any]]:
+    case = evidence.case
+    names, evaluation = case.names, case.evaluation
+    ledger, judged = (
+        rows.filter(pc.is_in(rows["policy"], pa.array(names)))
+        for rows in (evidence.ledger, evidence.scope)
     )
     validation = ledger.filter(pc.match_substring(ledger["role"], VALIDATION))
-    tiers = {tier: judged_rows.filter(pc.equal(judged_rows["tier"], tier)) for tier in _TIERS}
-    return criteria(
+    tiers = {tier: judged.filter(pc.equal(judged["tier"], tier)) for tier in _TIERS}
+    answers: tuple[Criterion, ...] = criteria(
         take("Validation", validation, names, evaluation) if validation.num_rows else None,
-        judged,
+        evidence.once(_compared),
         {
             tier: take(tier, rows, names, evaluation)
             for tier, rows in tiers.items()
@@ -247,13 +175,31 @@ def _criteria(
         },
         evaluation.min_units,
     )
+    return [asdict(answer) for answer in answers]
 
 
-def _exclusions(exclusions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    counts: Counter[tuple[int, str]] = Counter()
-    for excluded in exclusions:
-        counts[(int(excluded["session"]), str(excluded["reason"]))] += excluded.get("count", 1)
-    return [
-        {"session": session, "reason": reason, "count": count}
-        for (session, reason), count in sorted(counts.items())
-    ]
+# What is measured, in the order it is made.
+_SECTIONS: tuple[tuple[str, Callable[[Evidence], Any]], ...] = (
+    ("schema_version", lambda _: SCHEMA_VERSION),
+    ("generated", lambda evidence: evidence.case.generated),
+    ("policy", lambda evidence: evidence.case.judged.name),
+    ("baselines", lambda evidence: list(evidence.case.names[1:])),
+    ("cell", _cell),
+    ("provenance", lambda evidence: dict(evidence.case.provenance)),
+    ("settings", _settings),
+    ("labels", lambda evidence: _labels(evidence.ledger)),
+    ("lineage_end_ms", lambda evidence: evidence.case.used.end_ms),
+    ("exclusions", lambda evidence: _exclusions(evidence.case.exclusions)),
+    ("headline", _headline),
+    ("seeds", _seeds),
+    ("shape", _shape),
+    ("sessions", _sessions),
+)
+# What is made of it: each reads the report so far.
+_JUDGEMENTS: tuple[tuple[str, Callable[[Evidence, Mapping[str, Any]], Any]], ...] = (
+    ("verdict", _verdict),
+    ("criteria", _criteria),
+)
+_TABLES: tuple[tuple[str, Callable[[Evidence], pa.Table]], ...] = (
+    ("ledger", lambda evidence: evidence.ledger),
+)

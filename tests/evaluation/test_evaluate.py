@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
-from kalshi_pipeline.config import EvaluationConfig, TradingConfig
+from kalshi_pipeline.config import EvaluationConfig
 from kalshi_pipeline.errors import EvaluationError
 from kalshi_pipeline.evaluation.baselines import PassiveTwoSided, RandomUniform, baselines
 from kalshi_pipeline.evaluation.evaluate import Evaluation, evaluate
+from kalshi_pipeline.evaluation.evidence import Case
+from kalshi_pipeline.evaluation.lineage import Lineage
 from kalshi_pipeline.evaluation.policies import Policy
 from kalshi_pipeline.evaluation.reports import render_html
 from kalshi_pipeline.trading.tape import Universe
@@ -35,19 +38,25 @@ class Renamed:
         return self.policy.act(*arguments)
 
 
-def run(universes: dict[int, Universe], **options: Any) -> Evaluation:
+def run(
+    universes: dict[int, Universe],
+    *,
+    lineage: Any = (),
+    selected_on: Any = (),
+    policies: Sequence[Policy] = (Renamed(RandomUniform()), *baselines()),
+    progress: Callable[[str], None] = lambda _: None,
+    **options: Any,
+) -> Evaluation:
     chosen = {
         "roles": dict.fromkeys(universes, "forward"),
-        "policies": [Renamed(RandomUniform()), *baselines()],
-        "lineage": [],
-        "selected_on": [],
+        "judged": policies[0],
+        "baselines": policies[1:],
+        "used": Lineage.of(lineage, selected_on),
         "provenance": {"generated": True},
-        "config": TradingConfig(),
         "evaluation": CONFIG,
-        "progress": lambda _: None,
         **options,
     }
-    return evaluate(universes, **chosen)
+    return evaluate(Case(universes, **chosen), progress)
 
 
 def test_only_clean_forward_rows_reach_the_headline() -> None:
@@ -69,8 +78,8 @@ def test_only_clean_forward_rows_reach_the_headline() -> None:
         (1, "generalisation", 4), (2, "validation", 3), (3, "forward", 5),
     ]  # fmt: skip
     by_session = zip(
-        evaluation.ledger["session"].to_pylist(),
-        evaluation.ledger["label"].to_pylist(),
+        evaluation.tables["ledger"]["session"].to_pylist(),
+        evaluation.tables["ledger"]["label"].to_pylist(),
         strict=True,
     )
     assert set(by_session) == {(1, "in_sample"), (2, "selected_on"), (3, "clean_forward")}
@@ -117,8 +126,8 @@ def test_paths_end_at_the_total() -> None:
 def test_adding_a_policy_changes_no_other() -> None:
     universes = {1: named_universe(1, 5)}
     judged = Renamed(RandomUniform())
-    alone = run(universes, policies=[judged]).ledger
-    beside = run(universes, policies=[judged, RandomUniform(), PassiveTwoSided()]).ledger
+    alone = run(universes, policies=[judged]).tables["ledger"]
+    beside = run(universes, policies=[judged, RandomUniform(), PassiveTwoSided()]).tables["ledger"]
     assert beside.slice(0, alone.num_rows).equals(alone)
 
 
@@ -150,7 +159,6 @@ def test_progress_names_session_and_policy() -> None:
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        ({"policies": []}, "policies"),
         ({"policies": [RandomUniform(), RandomUniform()]}, "policies"),
         ({"roles": {}}, "roles"),
         ({"lineage": [{"session": 1}]}, "lineage"),

@@ -97,7 +97,7 @@ def test_the_page_can_be_made_from_the_json_alone(report: dict[str, Any]) -> Non
 
 def test_report_json_has_its_schema(report: dict[str, Any]) -> None:
     read = json.loads(render_json(report))
-    assert read["schema_version"] == 2
+    assert read["schema_version"] == 3
     assert set(read) == {
         "schema_version", "verdict", "generated", "policy", "baselines", "cell", "provenance",
         "labels", "lineage_end_ms", "headline", "seeds", "criteria", "shape", "sessions",

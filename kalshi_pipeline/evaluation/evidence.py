@@ -1,0 +1,158 @@
+"""What is judged, on what, and what came of it: all that a section of the report is made from."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kalshi_pipeline.config import EvaluationConfig, TradingConfig
+from kalshi_pipeline.errors import EvaluationError
+from kalshi_pipeline.evaluation.backtest import backtest
+from kalshi_pipeline.evaluation.ledger import LEDGER_SCHEMA
+from kalshi_pipeline.evaluation.lineage import Label, Lineage
+from kalshi_pipeline.evaluation.policies import Policy
+from kalshi_pipeline.trading.tape import Universe
+
+_Made = TypeVar("_Made")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A policy to be judged beside others, and the sessions it is judged on.
+
+    Args:
+        universes: session id -> its episodes.
+        roles: session id -> what the plan uses it for; "validation" in it feeds that criterion.
+        judged: the policy the report is about.
+        baselines: what stands beside it; names unique.
+        used: what weights and selection have seen.
+        provenance: what was evaluated, for the report: checkpoint hash, plan, data generations,
+            code version, seeds, budgets. Read here: `generated` (bool), and `sessions` (id as text
+            -> description).
+        trading: rules of an episode; fill model and fees name the cell.
+        evaluation: lanes, repeats, bootstrap, seed.
+        variants: other forms of the judged policy: shown beside it, never a baseline of it.
+        seeds: seed -> name of the policy it trained, among the judged one and the variants; empty
+            or one where there is nothing to compare.
+        exclusions: `{session, reason}` and optionally `count`, one for each thing left out.
+
+    Raises:
+        EvaluationError: names not unique, a session without a role, or no episode at all.
+    """
+
+    universes: Mapping[int, Universe]
+    roles: Mapping[int, str]
+    judged: Policy
+    baselines: Sequence[Policy]
+    used: Lineage
+    provenance: Mapping[str, Any]
+    trading: TradingConfig = field(default_factory=TradingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    variants: Sequence[Policy] = ()
+    seeds: Mapping[int, str] = field(default_factory=dict)
+    exclusions: Sequence[Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be judged."""
+        names = [policy.name for policy in self.policies]
+        if len(set(names)) < len(names):
+            raise EvaluationError("policies need unique names", rule="policies", value=names)
+        for session in self.universes:
+            if session not in self.roles:
+                raise EvaluationError("a session has no role", session=session, rule="roles")
+        if not any(len(universe) for universe in self.universes.values()):
+            raise EvaluationError(
+                "there is no episode to evaluate on", rule="universes", value=list(self.universes)
+            )
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """Everything shown: the judged one, its variants, the baselines."""
+        return (self.judged, *self.variants, *self.baselines)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The judged policy and the baselines it is compared with."""
+        return (self.judged.name, *(baseline.name for baseline in self.baselines))
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Name of each of `policies`."""
+        return tuple(policy.name for policy in self.policies)
+
+    @property
+    def generated(self) -> bool:
+        """Whether the sessions are generated."""
+        return bool(self.provenance.get("generated", False))
+
+    def rng(self, session: int, policy: str) -> np.random.Generator:
+        """Chance of a policy on a session: by name, so that adding one changes no other's draws."""
+        return np.random.default_rng((self.evaluation.seed, session, zlib.crc32(policy.encode())))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A case that was played.
+
+    Args:
+        case: what was judged.
+        ledger: `JUDGED_SCHEMA`, one row an episode and policy, in the case's own cell.
+        progress: told one line before anything that takes long.
+    """
+
+    case: Case
+    ledger: pa.Table
+    progress: Callable[[str], None]
+
+    @cached_property
+    def clean(self) -> pa.Table:
+        """The clean-forward rows."""
+        return self.ledger.filter(pc.equal(self.ledger["label"], Label.CLEAN_FORWARD.value))
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is anything clean-forward."""
+        return bool(self.clean.num_rows)
+
+    @property
+    def scope(self) -> pa.Table:
+        """The rows a report is about: the clean-forward ones, all where none is."""
+        return self.clean if self.is_clean else self.ledger
+
+    @cached_property
+    def _kept(self) -> dict[Callable[[Evidence], Any], Any]:
+        return {}
+
+    def once(self, make: Callable[[Evidence], _Made]) -> _Made:
+        """What `make` makes of this evidence, made once however many sections ask."""
+        if make not in self._kept:
+            self._kept[make] = make(self)
+        made: _Made = self._kept[make]
+        return made
+
+
+def gather(case: Case, progress: Callable[[str], None]) -> Evidence:
+    """Play every policy on every session."""
+    tables = [LEDGER_SCHEMA.empty_table()]
+    for session, universe in sorted(case.universes.items()):
+        for policy in case.policies:
+            progress(f"session {session}: {policy.name} on {len(universe)} episodes")
+            rng = case.rng(session, policy.name)
+            tables.append(backtest(universe, policy, case.trading, case.evaluation, rng))
+    return Evidence(case, _labelled(pa.concat_tables(tables), case), progress)
+
+
+def _labelled(ledger: pa.Table, case: Case) -> pa.Table:
+    keys = ("session", "event", "market", "start_ms")
+    columns = [ledger[key].to_pylist() for key in keys]
+    labels = [case.used.label(*key).value for key in zip(*columns, strict=True)]
+    roles = [case.roles[session] for session in columns[0]]
+    ledger = ledger.append_column("role", pa.array(roles, pa.string()))
+    return ledger.append_column("label", pa.array(labels, pa.string()))
