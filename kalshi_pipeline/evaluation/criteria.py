@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from kalshi_pipeline.evaluation.inference import Interval
 from kalshi_pipeline.evaluation.metrics import PolicyMetrics
 from kalshi_pipeline.evaluation.samples import Sample
-from kalshi_pipeline.evaluation.statistics import Interval
 
 Status = Literal["pass", "fail", "not assessable"]
 Unit = Literal["cents", "share", "ratio", "count"]

@@ -19,9 +19,9 @@ from kalshi_pipeline.config import (
     MICRO_PER_CENT,
     EvaluationConfig,
 )
-from kalshi_pipeline.evaluation import statistics as stats
+from kalshi_pipeline.evaluation import inference as stats
+from kalshi_pipeline.evaluation.inference import Interval
 from kalshi_pipeline.evaluation.ledger import ACTION_COLUMNS
-from kalshi_pipeline.evaluation.statistics import Interval
 from kalshi_pipeline.trading.actions import Action
 
 _TOTALS = (
@@ -231,18 +231,21 @@ def _intervals(
     if draws is None:
         names = ("pnl", "difference", "sharpe", "positive", "win")
         return {**{f"{name}_interval": None for name in names}, "detectable_cents": None}
+    units = len(pnl)
     trips = draws.trips[:, k]
     difference = draws.pnl_cents[:, 0] - draws.pnl_cents[:, k]
     return {
-        "pnl_interval": stats.percentile_interval(draws.pnl_cents[:, k], confidence),
-        "difference_interval": stats.percentile_interval(difference, confidence) if k else None,
+        "pnl_interval": stats.percentile_interval(draws.pnl_cents[:, k], confidence, units),
+        "difference_interval": stats.percentile_interval(difference, confidence, units)
+        if k
+        else None,
         "sharpe_interval": stats.sharpe_interval(pnl, confidence),
-        "positive_interval": stats.wilson_interval(positive, len(pnl), confidence),
-        "win_interval": stats.percentile_interval(draws.wins[:, k] / trips, confidence)
+        "positive_interval": stats.wilson_interval(positive, units, confidence),
+        "win_interval": stats.percentile_interval(draws.wins[:, k] / trips, confidence, units)
         if np.all(trips > 0)
         else None,
         "detectable_cents": stats.smallest_detectable_effect(
-            float(np.std(pnl, ddof=1)), len(pnl), confidence
+            float(np.std(pnl, ddof=1)), units, confidence
         ),
     }
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kalshi_pipeline.config import MICRO_PER_CENT, EvaluationConfig
-from kalshi_pipeline.evaluation import statistics as stats
+from kalshi_pipeline.evaluation import inference as stats
 from kalshi_pipeline.evaluation.lineage import Label
 from kalshi_pipeline.evaluation.metrics import Panel, PolicyMetrics, measure, panel
 
@@ -91,13 +91,10 @@ def _band(
     data: Panel, shown: NDArray[np.int64], evaluation: EvaluationConfig
 ) -> NDArray[np.float64]:
     """`[2, shown]` low and high."""
-    order = np.argsort(data.cluster, kind="stable")
-    cluster = data.cluster[order]
-    pnl = data.totals["pnl_micro"][order, 0] / MICRO_PER_CENT
-    last = np.searchsorted(cluster, shown, side="right") - 1
+    pnl = data.per_event("pnl_micro")[:, 0] / MICRO_PER_CENT
     rng = np.random.default_rng(evaluation.seed)
-    blocks = stats.cluster_weights(cluster, min(_BAND_RESAMPLES, evaluation.resamples), rng)
-    paths = np.concatenate([np.cumsum(weights * pnl, axis=1)[:, last] for weights in blocks])
+    blocks = stats.cluster_counts(data.events, min(_BAND_RESAMPLES, evaluation.resamples), rng)
+    paths = np.concatenate([np.cumsum(counts * pnl, axis=1)[:, shown] for counts in blocks])
     tail = (1.0 - evaluation.confidence) / 2.0
     band: NDArray[np.float64] = np.quantile(paths, (tail, 1.0 - tail), axis=0)
     return band

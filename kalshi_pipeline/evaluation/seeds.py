@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kalshi_pipeline.config import MICRO_PER_CENT, EvaluationConfig
-from kalshi_pipeline.evaluation import statistics as stats
+from kalshi_pipeline.evaluation import inference as stats
+from kalshi_pipeline.evaluation.inference import Interval
 from kalshi_pipeline.evaluation.metrics import Panel, PolicyMetrics
 from kalshi_pipeline.evaluation.samples import Sample
-from kalshi_pipeline.evaluation.statistics import Interval
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from kalshi_pipeline.config import EvaluationConfig, TradingConfig
+from kalshi_pipeline.evaluation.inference import Interval
 from kalshi_pipeline.evaluation.lineage import Label
 from kalshi_pipeline.evaluation.metrics import measure, panel
 from kalshi_pipeline.evaluation.seeds import OverSeeds
-from kalshi_pipeline.evaluation.statistics import Interval
 from kalshi_pipeline.evaluation.verdict import Cell, Verdict, verdict
 from tests.evaluation.ledgers import event_ledger
 

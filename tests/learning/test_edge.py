@@ -27,12 +27,12 @@ from kalshi_pipeline.config import (
 )
 from kalshi_pipeline.evaluation.backtest import backtest
 from kalshi_pipeline.evaluation.baselines import baselines
-from kalshi_pipeline.evaluation.policies import Policy
-from kalshi_pipeline.evaluation.statistics import (
+from kalshi_pipeline.evaluation.inference import (
     cluster_means,
     crossed_bootstrap,
     percentile_interval,
 )
+from kalshi_pipeline.evaluation.policies import Policy
 from kalshi_pipeline.feature_table import COLUMN
 from kalshi_pipeline.learning.policy import NetworkPolicy
 from kalshi_pipeline.learning.training import train_phase

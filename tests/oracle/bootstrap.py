@@ -9,22 +9,12 @@ from itertools import product
 
 
 def exact_cluster_bootstrap(clusters: Sequence[Sequence[int]]) -> dict[Fraction, Fraction]:
-    """Mean over drawn clusters of the total of drawn members -> its probability.
+    """Mean over drawn clusters of a cluster's total -> its probability.
 
-    Rule: draw as many clusters as there are, with replacement; in each draw, draw as many members
-    as the cluster has, with replacement.
+    Rule: draw as many clusters as there are, with replacement; each brings all its members.
     """
     distribution: dict[Fraction, Fraction] = defaultdict(Fraction)
     each = Fraction(1, len(clusters) ** len(clusters))
     for drawn in product(clusters, repeat=len(clusters)):
-        for totals in product(*(_totals(cluster) for cluster in drawn)):
-            probability = each
-            for _, share in totals:
-                probability *= share
-            distribution[Fraction(sum(total for total, _ in totals), len(clusters))] += probability
+        distribution[Fraction(sum(map(sum, drawn)), len(clusters))] += each
     return dict(distribution)
-
-
-def _totals(cluster: Sequence[int]) -> list[tuple[int, Fraction]]:
-    each = Fraction(1, len(cluster) ** len(cluster))
-    return [(sum(members), each) for members in product(cluster, repeat=len(cluster))]
