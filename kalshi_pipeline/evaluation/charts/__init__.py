@@ -1,1 +1,1 @@
-"""Report sections -> inline SVG, coloured by the page's style sheet, equal bytes for equal input."""
+"""Rows of a report -> inline SVG, coloured by the page, equal bytes for equal input."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kalshi_pipeline.evaluation.charts.svg import ROW, Canvas, spanning, width_of
+from kalshi_pipeline.evaluation.charts.svg import ROW, Canvas, Scale, minus, spanning, width_of
 
 _MOST_NAME = 170.0
+_OUTLIER = 4.0  # times the reach of the row in the middle
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,13 @@ class Dot:
 
 
 def dot_chart(title: str, rows: Sequence[Dot], label: str) -> str:
-    """Figures with intervals, one below the other, on one scale that shows 0."""
+    """Figures with intervals, one below the other, on one scale that shows 0.
+
+    A row that lies far outside what the others need is written at the edge instead.
+    """
     names = min(_MOST_NAME, max((width_of(row.name) for row in rows), default=0.0) + 10)
     canvas = Canvas(title, ROW * len(rows) + 50, left=names)
-    shown = [v for row in rows for v in (row.value, *(row.interval or ())) if v is not None]
-    scale = canvas.horizontal(*spanning([0.0, *shown]))
+    scale = canvas.horizontal(*_frame(rows))
     canvas.x_axis(scale, label)
     for place, row in enumerate(rows):
         y = canvas.top + ROW * (place + 0.5)
@@ -46,11 +49,32 @@ def dot_chart(title: str, rows: Sequence[Dot], label: str) -> str:
             continue
         hint = f"{row.name}: {row.value:+,.2f}"
         if row.interval:
-            low, high = row.interval
-            canvas.line(scale(low), y, scale(high), y, f"whisker {shade}")
-            hint += f" [{low:+,.2f}, {high:+,.2f}]"
+            hint += f" [{row.interval[0]:+,.2f}, {row.interval[1]:+,.2f}]"
+            canvas.line(*_ends(scale, row.interval, y), f"whisker {shade}")
         if row.core:
-            canvas.line(scale(row.core[0]), y, scale(row.core[1]), y, f"core {shade}")
-        hollow = "" if row.interval else " hollow"
-        canvas.dot(scale(row.value), y, shade + hollow, hint.replace("-", "\N{MINUS SIGN}"))
+            canvas.line(*_ends(scale, row.core, y), f"core {shade}")
+        if scale.low <= row.value <= scale.high:
+            hollow = "" if row.interval else " hollow"
+            canvas.dot(scale(row.value), y, shade + hollow, minus(hint))
+        else:
+            above = row.value > scale.high
+            told = f"{row.value:+,.0f} \N{RIGHTWARDS ARROW}"
+            if not above:
+                told = f"\N{LEFTWARDS ARROW} {row.value:+,.0f}"
+            x, anchor = (scale.end, "end") if above else (scale.start + 3, "start")
+            canvas.text(x, y + 3.5, minus(told), anchor=anchor, shade=f"name {shade}")
     return canvas.svg()
+
+
+def _frame(rows: Sequence[Dot]) -> tuple[float, float]:
+    known = [row for row in rows if row.value is not None]
+    ends = [[row.value or 0.0, *(row.interval or ())] for row in known]
+    reach = [max(map(abs, values)) for values in ends] or [1.0]
+    judged = [far for far, row in zip(reach, known, strict=False) if row.judged]
+    most = max(_OUTLIER * sorted(reach)[len(reach) // 2], 1.3 * max(judged, default=0.0))
+    return spanning([0.0, *(max(-most, min(most, value)) for values in ends for value in values)])
+
+
+def _ends(scale: Scale, stretch: Sequence[float], y: float) -> tuple[float, float, float, float]:
+    low, high = (scale(min(max(end, scale.low), scale.high)) for end in stretch)
+    return low, y, high, y

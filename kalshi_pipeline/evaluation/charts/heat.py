@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kalshi_pipeline.evaluation.charts.svg import Canvas, width_of
+from kalshi_pipeline.evaluation.charts.svg import Canvas, minus, width_of
 
 SHADES = 5
 _CELL = 15.0
@@ -38,6 +38,6 @@ def heat_chart(
             value = values.get((row, column))
             if value is not None:
                 x = names + wide * place
-                hint = f"{column}, {row}: {value:+.3g}".replace("-", "\N{MINUS SIGN}")
+                hint = minus(f"{column}, {row}: {value:+.3g}")
                 canvas.bar(x, x + wide - 1, y, _CELL - 1, shade_of(value, reach), hint)
     return canvas.svg()

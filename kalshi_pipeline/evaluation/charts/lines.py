@@ -90,7 +90,9 @@ def reversed_by_rank(ordered: Sequence[Series]) -> list[Series]:
 
 def _frame(series: Sequence[Series], *, whole: bool) -> tuple[float, float]:
     def known(one: Series) -> list[float]:
-        return [value for value in (*one.y, *(one.low or ()), *(one.high or ())) if value is not None]
+        return [
+            value for value in (*one.y, *(one.low or ()), *(one.high or ())) if value is not None
+        ]
 
     everything = [value for one in series for value in known(one)] + [0.0]
     judged = [value for one in series if one.judged for value in known(one)] + [0.0]

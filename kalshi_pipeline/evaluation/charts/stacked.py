@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kalshi_pipeline.evaluation.charts.svg import ROW, Canvas, spanning, width_of
+from kalshi_pipeline.evaluation.charts.svg import ROW, Canvas, minus, spanning, width_of
 
 _MOST_NAME = 150.0
 _LEGEND = 15.0
@@ -51,13 +51,11 @@ def stacked_chart(
     for place, (name, amounts) in enumerate(rows.items()):
         y = canvas.top + ROW * place + 2
         shade = "judged" if name == judged else "other"
-        canvas.text(
-            names - 6, y + 10, name, anchor="end", shade=f"name {shade}", room=names - 8
-        )
+        canvas.text(names - 6, y + 10, name, anchor="end", shade=f"name {shade}", room=names - 8)
         left = right = 0.0
         for amount, (part, colour) in zip(amounts, parts, strict=True):
             start = right if amount >= 0 else left
-            hint = f"{name}, {part}: {amount:,.2f}".replace("-", "\N{MINUS SIGN}")
+            hint = minus(f"{name}, {part}: {amount:,.2f}")
             if amount:
                 canvas.bar(scale(start), scale(start + amount), y, ROW - 5, colour, hint)
             if amount >= 0:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import pairwise
 
 WIDTH = 460.0  # of a chart in its own units: wide enough on a desk, readable on a phone
 ROW = 17.0  # height of a line of names
 _CHAR = 5.6  # of the font, on average
-_MINUS = "\N{MINUS SIGN}"
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -48,13 +48,18 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 
 def labels_of(values: Sequence[float]) -> list[str]:
     """Numbers as an axis prints them: as many decimals as tell them apart."""
-    step = min((b - a for a, b in zip(values, values[1:], strict=False)), default=1.0)
+    step = min((b - a for a, b in pairwise(values)), default=1.0)
     decimals = max(0, min(6, -math.floor(math.log10(step) + 1e-9))) if step > 0 else 0
     if decimals and not math.isclose(step * 10**decimals, round(step * 10**decimals)):
         decimals += 1  # steps of 2.5
     elif not decimals and not math.isclose(step, round(step)):
         decimals = 1
-    return [f"{value + 0.0:,.{decimals}f}".replace("-", _MINUS) for value in values]
+    return [minus(f"{value + 0.0:,.{decimals}f}") for value in values]
+
+
+def minus(text: str) -> str:
+    """A number's text with a minus sign in place of the hyphen."""
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def width_of(text: str) -> float:
@@ -113,9 +118,7 @@ class Canvas:
         """Grid, numbers and name of a y axis; the name stands above the plot."""
         for value, text in _marked(scale, 4):
             y = scale(value)
-            self.line(
-                self.left, y, self.width - self.right, y, "zero" if value == 0 else "grid"
-            )
+            self.line(self.left, y, self.width - self.right, y, "zero" if value == 0 else "grid")
             self.text(self.left - 6, y + 3.5, text, anchor="end", shade="tick")
         self.text(0, 9, label, shade="axis")
 
@@ -126,7 +129,12 @@ class Canvas:
         )
 
     def path(
-        self, points: Sequence[tuple[float, float]], shade: str, hint: str = "", *, step: bool = False
+        self,
+        points: Sequence[tuple[float, float]],
+        shade: str,
+        hint: str = "",
+        *,
+        step: bool = False,
     ) -> None:
         """A line through points; stepped, it keeps each value until the next."""
         if not points:
@@ -144,7 +152,9 @@ class Canvas:
         back = [f"{_n(a)} {_n(b)}" for a, b in zip(reversed(x), reversed(low), strict=True)]
         self._shape(f'path d="M{"L".join([*there, *back])}Z"', f"area {shade}", "")
 
-    def bar(self, x1: float, x2: float, y: float, height: float, shade: str, hint: str = "") -> None:
+    def bar(
+        self, x1: float, x2: float, y: float, height: float, shade: str, hint: str = ""
+    ) -> None:
         """A horizontal bar between two places."""
         left, wide = min(x1, x2), abs(x2 - x1)
         self._shape(
@@ -172,7 +182,9 @@ class Canvas:
             hint = f"<title>{escape(text)}</title>"
         place = "" if anchor == "start" else f' text-anchor="{anchor}"'
         named = f' class="{shade}"' if shade else ""
-        self.parts.append(f'<text x="{_n(x)}" y="{_n(y)}"{place}{named}>{hint}{escape(shown)}</text>')
+        self.parts.append(
+            f'<text x="{_n(x)}" y="{_n(y)}"{place}{named}>{hint}{escape(shown)}</text>'
+        )
 
     def slanted(self, x: float, y: float, text: str) -> None:
         """A column's name, rising to the right."""

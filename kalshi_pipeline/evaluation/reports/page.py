@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kalshi_pipeline.evaluation.reports import text
 from kalshi_pipeline.evaluation.reports.comparison import Evaluated, compared
 from kalshi_pipeline.evaluation.reports.figures import figures
-from kalshi_pipeline.evaluation.reports.sections import shown_sections
+from kalshi_pipeline.evaluation.reports.sections import OPTIONAL, shown_sections
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -37,7 +37,8 @@ def render_json(report: Mapping[str, Any]) -> bytes:
 
 def render_html(report: Mapping[str, Any]) -> bytes:
     """`report.html`, UTF-8: one self-contained page."""
-    report = _rounded(report)  # what report.json says, to the last digit
+    # what report.json says, to the last digit
+    report = dict.fromkeys(OPTIONAL) | _rounded(report)
     return _page(
         "report.html.jinja",
         title=f"Evaluation of {report['policy']}",
@@ -61,7 +62,9 @@ def _page(template: str, **values: Any) -> bytes:
     page = (
         _environment()
         .get_template(template)
-        .render(style=style, script=script, style_hash=_hash(style), script_hash=_hash(script), **values)
+        .render(
+            style=style, script=script, style_hash=_hash(style), script_hash=_hash(script), **values
+        )
     )
     return page.strip().encode() + b"\n"
 

@@ -50,6 +50,9 @@ SECTIONS = (
 )
 
 
+OPTIONAL = tuple(dict.fromkeys(key for section in SECTIONS for key in section.needs))
+
+
 @dataclass(frozen=True)
 class Shown:
     """What of a report has a part on the page, and what has none."""

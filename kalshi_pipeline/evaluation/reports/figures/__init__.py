@@ -1,0 +1,18 @@
+"""Report -> the pictures of its page, by section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kalshi_pipeline.evaluation.reports.figures import behaviour, performance
+from kalshi_pipeline.evaluation.reports.figures.shared import Figure
+
+
+def figures(report: Mapping[str, Any]) -> dict[str, list[Figure]]:
+    """Every picture of a report's page, by the section it belongs to."""
+    return {
+        "headline": performance.intervals(report),
+        "curves": performance.curves(report),
+        "behaviour": behaviour.actions(report),
+    }
