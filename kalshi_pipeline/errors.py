@@ -31,6 +31,7 @@ KalshiPipelineError
 │   ├── OutOfMemory           the sizes asked for do not fit
 │   └── TrainingStopped       it was asked to stop; what it had learned is kept
 └── EvaluationError           an evaluation that cannot be carried out
+    └── UnearnedClaim         a report says in words what its figures do not show
 """
 
 from __future__ import annotations
@@ -183,3 +184,7 @@ class TrainingStopped(TrainingError):
 
 class EvaluationError(KalshiPipelineError):
     """An evaluation that cannot be carried out."""
+
+
+class UnearnedClaim(EvaluationError):
+    """A report says in words what its figures do not show; it is not written."""

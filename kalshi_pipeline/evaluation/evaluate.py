@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 from kalshi_pipeline.evaluation.criteria import Criterion, criteria
 from kalshi_pipeline.evaluation.evidence import Case, Evidence, gather
 from kalshi_pipeline.evaluation.lineage import Label
+from kalshi_pipeline.evaluation.paired import Paired, paired
+from kalshi_pipeline.evaluation.policies import cheats
 from kalshi_pipeline.evaluation.samples import Sample, shape, take
 from kalshi_pipeline.evaluation.seeds import OverSeeds, over_seeds
 from kalshi_pipeline.evaluation.verdict import Cell, verdict
@@ -71,6 +73,13 @@ def _trainings(evidence: Evidence) -> OverSeeds | None:
     if len(case.seeds) < 2:
         return None
     return over_seeds(evidence.once(_judged_sample), case.seeds, case.evaluation)
+
+
+def _paired(evidence: Evidence) -> tuple[Paired, ...]:
+    case = evidence.case
+    cheating = [policy.name for policy in case.baselines if cheats(policy)]
+    sample = evidence.once(_judged_sample)
+    return paired(sample.panel, case.names[1:], case.evaluation, cheating)
 
 
 def _cell(evidence: Evidence) -> dict[str, Any]:
@@ -147,11 +156,13 @@ def _verdict(evidence: Evidence, report: Mapping[str, Any]) -> dict[str, Any]:
     case = evidence.case
     judgement = verdict(
         evidence.once(_compared).metrics if evidence.is_clean else (),
+        evidence.once(_paired),
         Counter({Label(name): counts["events"] for name, counts in report["labels"].items()}),
         Cell.of(case.trading),
         case.evaluation,
         generated=case.generated,
         trainings=evidence.once(_trainings),
+        deflated_sharpe=(report.get("selection") or {}).get("deflated_sharpe"),
     )
     return asdict(judgement)
 
@@ -191,6 +202,7 @@ _SECTIONS: tuple[tuple[str, Callable[[Evidence], Any]], ...] = (
     ("lineage_end_ms", lambda evidence: evidence.case.used.end_ms),
     ("exclusions", lambda evidence: _exclusions(evidence.case.exclusions)),
     ("headline", _headline),
+    ("paired", lambda evidence: [asdict(each) for each in evidence.once(_paired)]),
     ("seeds", _seeds),
     ("shape", _shape),
     ("sessions", _sessions),

@@ -38,6 +38,8 @@ _TOTALS = (
     "winning_trips",
     *ACTION_COLUMNS,
 )
+# A second interval is shown where one of its ends is so much of the first one's width away.
+_SHOWN_APART = 0.1
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class PolicyMetrics:
     policy: str
     pnl_cents: float  # the primary number
     pnl_interval: Interval | None
+    pnl_bca_interval: Interval | None  # only where an end is elsewhere by a tenth of the width
     difference_cents: float | None  # judged policy minus this one, paired by event
     difference_interval: Interval | None
     pnl_mid_cents: float  # end marked at mid, for comparison only
@@ -229,13 +232,17 @@ def _intervals(
 ) -> dict[str, Any]:
     confidence = evaluation.confidence
     if draws is None:
-        names = ("pnl", "difference", "sharpe", "positive", "win")
+        names = ("pnl", "pnl_bca", "difference", "sharpe", "positive", "win")
         return {**{f"{name}_interval": None for name in names}, "detectable_cents": None}
     units = len(pnl)
     trips = draws.trips[:, k]
     difference = draws.pnl_cents[:, 0] - draws.pnl_cents[:, k]
+    pnl_interval = stats.percentile_interval(draws.pnl_cents[:, k], confidence, units)
+    jackknife = stats.jackknife_means(pnl)
+    bca = stats.bca_interval(draws.pnl_cents[:, k], float(pnl.mean()), jackknife, confidence, units)
     return {
-        "pnl_interval": stats.percentile_interval(draws.pnl_cents[:, k], confidence, units),
+        "pnl_interval": pnl_interval,
+        "pnl_bca_interval": bca if _differ(pnl_interval, bca) else None,
         "difference_interval": stats.percentile_interval(difference, confidence, units)
         if k
         else None,
@@ -248,6 +255,11 @@ def _intervals(
             float(np.std(pnl, ddof=1)), units, confidence
         ),
     }
+
+
+def _differ(percentile: Interval, bca: Interval) -> bool:
+    apart = max(abs(bca.low - percentile.low), abs(bca.high - percentile.high))
+    return apart > _SHOWN_APART * (percentile.high - percentile.low)
 
 
 def _worst_drawdown(

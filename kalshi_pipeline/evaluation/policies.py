@@ -65,3 +65,8 @@ class Player(Protocol):
             K summaries.
         """
         ...
+
+
+def cheats(policy: Policy) -> bool:
+    """Whether a policy sees what nobody can: it shows a ceiling and is nothing to be beaten."""
+    return bool(getattr(policy, "cheating", False))

@@ -1,8 +1,9 @@
 """The verdict in one sentence, and the words it may use.
 
 The words profitable, production-ready and edge claim something. They are allowed only where the
-lower end of the interval against every baseline is above 0 in the headline cell and the deflated
-Sharpe ratio is at least 0.95. Source: `docs/EVALUATION.md`, "Wording".
+lower end of the interval against every baseline is above 0 in the headline cell, every comparison
+allowed for, and the deflated Sharpe ratio is at least 0.95; `wording` sees to it that no other
+sentence uses them. Source: `docs/EVALUATION.md`, "Wording".
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from kalshi_pipeline.config import EvaluationConfig, TradingConfig
 from kalshi_pipeline.evaluation.lineage import Label
 from kalshi_pipeline.evaluation.metrics import PolicyMetrics
+from kalshi_pipeline.evaluation.paired import Paired
 from kalshi_pipeline.evaluation.seeds import OverSeeds
 
 MIN_DEFLATED_SHARPE = 0.95
@@ -55,6 +57,7 @@ class Verdict:
 
 def verdict(
     metrics: Sequence[PolicyMetrics],
+    compared: Sequence[Paired],
     labels: Counter[Label],
     cell: Cell,
     evaluation: EvaluationConfig,
@@ -67,6 +70,7 @@ def verdict(
 
     Args:
         metrics: `[K]` clean-forward metrics, the judged policy first; empty where there are none.
+        compared: it with each baseline on the same events; what cheats has not to be beaten.
         labels: events of the whole evaluation by label.
         cell: what the numbers depend on.
         evaluation: confidence and the fewest units of an interval.
@@ -78,7 +82,9 @@ def verdict(
     where = " on generated sessions" if generated else ""
     if not metrics:
         return _sober(f"No evidence of profit{where}: {_none_clean(labels)}, {cell}.")
-    judged, baselines = metrics[0], metrics[1:]
+    honest = [each for each in compared if not each.cheating]
+    judged, names = metrics[0], {each.baseline for each in honest}
+    baselines = [other for other in metrics[1:] if other.policy in names]
     events = labels[Label.CLEAN_FORWARD]
     if judged.pnl_interval is None:
         return _sober(
@@ -94,7 +100,8 @@ def verdict(
     )
     if high < 0:
         return _sober(f"Loses money{figure}.")
-    doubt = _doubt(judged, baselines, cell, trainings, deflated_sharpe)
+    level = round(1.0 - evaluation.confidence, 9)
+    doubt = _doubt(judged, honest, cell, level, trainings, deflated_sharpe)
     if doubt:
         return _sober(f"No evidence of profit{figure}; {doubt}.")
     return Verdict(f"Profitable in replay{figure}; above every baseline.", claim=True)
@@ -102,22 +109,21 @@ def verdict(
 
 def _doubt(
     judged: PolicyMetrics,
-    baselines: Sequence[PolicyMetrics],
+    compared: Sequence[Paired],
     cell: Cell,
+    level: float,
     trainings: OverSeeds | None,
     deflated_sharpe: float | None,
 ) -> str | None:
     """The first reason not to claim anything."""
-    unbeaten = [
-        baseline.policy
-        for baseline in baselines
-        if baseline.difference_interval is None or baseline.difference_interval.low <= 0
-    ]
+    unbeaten = [each.baseline for each in compared if not each.beaten(level)]
     if unbeaten:
         more = f" and {len(unbeaten) - 1} more" if len(unbeaten) > 1 else ""
         return f"not shown to beat {unbeaten[0]}{more}"
     if judged.pnl_interval is None or judged.pnl_interval.low <= 0:
         return "0 is inside the interval"
+    if not compared:
+        return "no baseline beside it"
     if not cell.headline:
         return "only the headline cell counts"
     if trainings and (trainings.mean_interval is None or trainings.mean_interval.low <= 0):

@@ -13,8 +13,8 @@ import pytest
 
 from kalshi_pipeline.evaluation.baselines import RandomUniform, baselines
 from kalshi_pipeline.evaluation.reports import render_html, render_json
+from kalshi_pipeline.evaluation.wording import CLAIMS
 from tests.evaluation.test_evaluate import Renamed, run
-from tests.evaluation.test_verdict import CLAIMS
 from tests.evaluation.universes import named_universe, ranges
 
 EVIL = "<script>alert('$x^2$ & \"y\"')</script>"
@@ -111,7 +111,7 @@ def test_report_json_has_its_schema(report: dict[str, Any]) -> None:
     assert read["schema_version"] == 3
     assert set(read) == {
         "schema_version", "verdict", "generated", "policy", "baselines", "cell", "provenance",
-        "labels", "lineage_end_ms", "headline", "seeds", "criteria", "shape", "sessions",
+        "labels", "lineage_end_ms", "headline", "paired", "seeds", "criteria", "shape", "sessions",
         "settings", "exclusions",
     }  # fmt: skip
     assert read["cell"] == {
@@ -129,7 +129,7 @@ def test_report_json_has_its_schema(report: dict[str, Any]) -> None:
 
 def test_a_number_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
-        render_json({"value": float("nan")})
+        render_json({"verdict": {"claim": False}, "value": float("nan")})
 
 
 @pytest.mark.parametrize("events", [1, 2])

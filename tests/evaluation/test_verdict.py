@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +13,13 @@ from kalshi_pipeline.config import EvaluationConfig, TradingConfig
 from kalshi_pipeline.evaluation.inference import Interval
 from kalshi_pipeline.evaluation.lineage import Label
 from kalshi_pipeline.evaluation.metrics import measure, panel
+from kalshi_pipeline.evaluation.paired import paired
 from kalshi_pipeline.evaluation.seeds import OverSeeds
 from kalshi_pipeline.evaluation.verdict import Cell, Verdict, verdict
+from kalshi_pipeline.evaluation.wording import CLAIMS
 from tests.evaluation.ledgers import event_ledger
 
 CONFIG = EvaluationConfig(resamples=400)
-CLAIMS = re.compile(r"\b(profitable|production[- ]ready|edge)\b", re.IGNORECASE)
 HEADLINE = Cell.of(TradingConfig())
 
 
@@ -29,12 +30,13 @@ def judge(
     generated: bool = False,
     trainings: OverSeeds | None = None,
     deflated_sharpe: float | None = None,
+    cheating: Collection[str] = (),
 ) -> Verdict:
-    events = len(next(iter(pnl_cents.values())))
-    metrics = measure(panel(event_ledger(pnl_cents), list(pnl_cents)), CONFIG)
-    labels = Counter({Label.CLEAN_FORWARD: events})
+    data = panel(event_ledger(pnl_cents), list(pnl_cents))
+    labels = Counter({Label.CLEAN_FORWARD: data.events})
+    compared = paired(data, list(pnl_cents)[1:], CONFIG, cheating)
     return verdict(
-        metrics, labels, cell, CONFIG,
+        measure(data, CONFIG), compared, labels, cell, CONFIG,
         generated=generated, trainings=trainings, deflated_sharpe=deflated_sharpe,
     )  # fmt: skip
 
@@ -90,8 +92,36 @@ def test_one_unbeaten_baseline_is_enough_for_doubt() -> None:
     assert not sober.claim
 
 
-def test_a_policy_without_baselines_and_without_profit_is_doubted() -> None:
+def test_a_policy_without_baselines_is_doubted() -> None:
     assert judge({"PPO": spread(0)}).sentence.endswith("0 is inside the interval.")
+    alone = judge({"PPO": spread(20)}, deflated_sharpe=0.99)
+    assert alone.sentence.endswith("no baseline beside it.")
+    assert not alone.claim
+
+
+def test_who_cheats_has_not_to_be_beaten() -> None:
+    pnl = {**SKILLED, "Oracle": spread(200, seed=2)}
+    assert not judge(pnl, deflated_sharpe=0.99).claim
+    assert judge(pnl, deflated_sharpe=0.99, cheating=["Oracle"]).claim
+    only = {"PPO": SKILLED["PPO"], "Oracle": SKILLED["Hold"]}
+    assert not judge(only, deflated_sharpe=0.99, cheating=["Oracle"]).claim
+    few = {"PPO": spread(5, events=19), "Hold": np.zeros(19), "Oracle": spread(50, events=19)}
+    assert "best baseline Hold" in judge(few, cheating=["Oracle"]).sentence
+
+
+def test_an_interval_above_zero_that_many_comparisons_explain_is_not_enough() -> None:
+    # each of 20 baselines is beaten at about 2 %: with 20 looks that is nothing
+    events = 60
+    gains = spread(3.05, events)
+    pnl = {"PPO": gains + 50.0} | {f"B{k:02d}": np.full(events, 50.0) for k in range(20)}
+    data = panel(event_ledger(pnl), list(pnl))
+    compared = paired(data, list(pnl)[1:], CONFIG)
+    assert all(each.interval_percentile.low > 0 for each in compared)
+    assert all(each.p_value < 0.05 < each.p_holm for each in compared)
+    judged = judge(pnl, deflated_sharpe=0.99)
+    assert not judged.claim
+    assert judged.sentence.endswith("not shown to beat B00 and 19 more.")
+    assert judge(dict(list(pnl.items())[:2]), deflated_sharpe=0.99).claim
 
 
 def test_a_loss_is_said_plainly() -> None:
@@ -114,7 +144,7 @@ def test_one_event_is_singular() -> None:
 
 def test_no_clean_forward_event_is_said_first() -> None:
     labels = Counter({Label.IN_SAMPLE: 3, Label.BACKWARD: 1})
-    nothing = verdict((), labels, HEADLINE, CONFIG, generated=False)
+    nothing = verdict((), (), labels, HEADLINE, CONFIG, generated=False)
     assert nothing.sentence.startswith(
         "No evidence of profit: no clean-forward events (there are 3 in-sample events, "
         "1 backward event)"

@@ -18,6 +18,7 @@ from kalshi_pipeline.evaluation.reports import text
 from kalshi_pipeline.evaluation.reports.comparison import Evaluated, compared
 from kalshi_pipeline.evaluation.reports.figures import figures
 from kalshi_pipeline.evaluation.reports.sections import OPTIONAL, shown_sections
+from kalshi_pipeline.evaluation.wording import check_wording
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -30,13 +31,20 @@ def render_json(report: Mapping[str, Any]) -> bytes:
 
     Raises:
         ValueError: a number that is not finite.
+        UnearnedClaim: it claims in words what its figures do not show.
     """
+    check_wording(report)
     written = json.dumps(_rounded(report), indent=1, ensure_ascii=False, allow_nan=False)
     return written.encode() + b"\n"
 
 
 def render_html(report: Mapping[str, Any]) -> bytes:
-    """`report.html`, UTF-8: one self-contained page."""
+    """`report.html`, UTF-8: one self-contained page.
+
+    Raises:
+        UnearnedClaim: it claims in words what its figures do not show.
+    """
+    check_wording(report)
     # what report.json says, to the last digit
     report = dict.fromkeys(OPTIONAL) | _rounded(report)
     return _page(
@@ -49,7 +57,13 @@ def render_html(report: Mapping[str, Any]) -> bytes:
 
 
 def render_comparison(evaluations: Sequence[Evaluated]) -> bytes:
-    """Several evaluations side by side, UTF-8: one self-contained page."""
+    """Several evaluations side by side, UTF-8: one self-contained page.
+
+    Raises:
+        UnearnedClaim: one of them claims in words what its figures do not show.
+    """
+    for evaluation in evaluations:
+        check_wording(evaluation.report)
     return _page(
         "comparison.html.jinja",
         title=f"{len(evaluations)} evaluations compared",
