@@ -49,7 +49,7 @@ def measure(material: Material, effort: Effort, config: PPOConfig = CONFIG.ppo) 
     def playing(threads: int) -> Contestant:
         def run(_: None) -> int:
             played = play_actor(universe, actor, CONFIG.trading, episodes, rng, threads)
-            return sum(summary.steps for summary in played)
+            return sum(summary.steps for summary in played.summaries)
 
         return Contestant(run)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from kalshi_pipeline.config import EvaluationConfig, TradingConfig
 from kalshi_pipeline.evaluation.ledger import ACTION_COLUMNS, LEDGER_SCHEMA, SUMMARY_COLUMNS
 from kalshi_pipeline.evaluation.policies import Player, Policy
+from kalshi_pipeline.trading.record import Played, Sheet, note_lanes, play_shares, steps_of
 from kalshi_pipeline.trading.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -41,63 +42,79 @@ def backtest(
         `LEDGER_SCHEMA`, sorted by episode and repeat: money in 1/1,000,000 dollar, sizes in 1/100
         contract, times in Unix milliseconds.
     """
-    repeats = evaluation.stochastic_repeats if policy.stochastic else 1
-    if isinstance(policy, Player):
-        jobs = np.repeat(np.arange(len(universe)), repeats)
-        played = policy.play(universe, config, jobs, rng)
-        return _table(
-            _row(universe, policy, summary, job % repeats) for job, summary in enumerate(played)
-        )
-    rows = _in_lanes(
-        universe, policy, config, min(evaluation.n_envs, repeats * len(universe)), repeats, rng
-    )
-    return _table(rows)
+    played = play(universe, policy, config, evaluation, rng)
+    repeats = repeats_of(policy, evaluation)
+    rows = [
+        _row(universe, policy, summary, job % repeats)
+        for job, summary in enumerate(played.summaries)
+    ]
+    return pa.Table.from_pylist(rows, schema=LEDGER_SCHEMA)
 
 
-def _in_lanes(
+def repeats_of(policy: Policy, evaluation: EvaluationConfig) -> int:
+    """How often a policy plays each episode."""
+    return evaluation.stochastic_repeats if policy.stochastic else 1
+
+
+def play(
     universe: Universe,
     policy: Policy,
     config: TradingConfig,
-    lanes: int,
-    repeats: int,
+    evaluation: EvaluationConfig,
     rng: np.random.Generator,
-) -> list[dict[str, Any]]:
-    # episodes in lockstep, the longest first, so that few lanes idle at the end
-    jobs = _longest_first(universe, repeats)
-    if not len(jobs):
-        return []
-    simulator = Simulator(universe, lanes, config)
-    job_of_lane = np.arange(lanes)
-    simulator.reset(job_of_lane, jobs[:lanes, 0])
-    waiting = lanes
-    active = np.ones(lanes, dtype=np.bool_)
-    actions = np.zeros(lanes, dtype=np.int64)
-    rows: dict[int, dict[str, Any]] = {}
+    *,
+    detail: bool = False,
+) -> Played:
+    """The jobs behind a backtest's ledger, one a row of it: the same with detail as without.
+
+    Args:
+        universe: as for `backtest`, as the next four.
+        policy: who plays.
+        config: rules of an episode.
+        evaluation: lanes and repeats.
+        rng: chance of a stochastic policy.
+        detail: whether every step and fill is kept.
+    """
+    jobs = np.repeat(np.arange(len(universe)), repeats_of(policy, evaluation))
+    if isinstance(policy, Player):
+        return policy.play(universe, config, jobs, rng, detail=detail)
+    begin = rng.bit_generator.state
+
+    def play_share(simulator: Simulator, sheet: Sheet, share: NDArray[np.int64]) -> None:
+        rng.bit_generator.state = begin
+        _in_lanes(simulator, policy, sheet, share, rng)
+
+    # the longest first, so that few lanes idle at the end
+    share = np.argsort(-steps_of(universe.tape, jobs), kind="stable")
+    lanes = max(1, min(evaluation.n_envs, len(jobs)))
+    return play_shares(universe, config, jobs, [share], lanes, play_share, detail=detail)
+
+
+def _in_lanes(
+    simulator: Simulator,
+    policy: Policy,
+    sheet: Sheet,
+    jobs: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> None:
+    # episodes in lockstep; a lane that is done takes the next job
+    job_of_lane = jobs[: simulator.lanes].copy()
+    waiting = len(job_of_lane)
+    simulator.reset(np.arange(waiting), sheet.episode[job_of_lane])
+    active = np.arange(simulator.lanes) < waiting
+    actions = np.zeros(simulator.lanes, dtype=np.int64)
     while active.any():
         running = np.flatnonzero(active)
         actions[running] = policy.act(simulator.observation[running], simulator.mask[running], rng)
         simulator.step(actions)
+        note_lanes(sheet, simulator.state, running, job_of_lane, actions)
         done = running[(simulator.terminated | simulator.truncated)[running]]
-        for lane in done:
-            job = int(job_of_lane[lane])
-            rows[job] = _row(universe, policy, simulator.summary(int(lane)), int(jobs[job, 1]))
         refill = done[: len(jobs) - waiting]
         if len(refill):
-            job_of_lane[refill] = np.arange(waiting, waiting + len(refill))
-            simulator.reset(refill, jobs[job_of_lane[refill], 0])
+            job_of_lane[refill] = jobs[waiting : waiting + len(refill)]
+            simulator.reset(refill, sheet.episode[job_of_lane[refill]])
             waiting += len(refill)
         active[done[len(refill) :]] = False
-    order = np.lexsort((jobs[:, 1], jobs[:, 0]))
-    return [rows[int(job)] for job in order]
-
-
-def _longest_first(universe: Universe, repeats: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """`[jobs, 2]` episode and repeat; stable, so the schedule is the same every time."""
-    steps = np.array([episode.steps for episode in universe.episodes], dtype=np.int64)
-    episodes = np.argsort(-steps, kind="stable")
-    return np.column_stack(
-        (np.repeat(episodes, repeats), np.tile(np.arange(repeats), len(episodes)))
-    ).astype(np.int64)
 
 
 def _row(
@@ -116,7 +133,3 @@ def _row(
         **{name: getattr(summary, name) for name in SUMMARY_COLUMNS},
         **dict(zip(ACTION_COLUMNS, summary.action_counts, strict=True)),
     }
-
-
-def _table(rows: Iterable[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(list(rows), schema=LEDGER_SCHEMA)

@@ -18,7 +18,7 @@ from kalshi_pipeline.trading.actions import Action
 from kalshi_pipeline.trading.rollout import Script, play
 
 if TYPE_CHECKING:
-    from kalshi_pipeline.trading.summary import EpisodeSummary
+    from kalshi_pipeline.trading.record import Played
     from kalshi_pipeline.trading.tape import Universe
 
 # Distances are in units of 50 cents; the finest tick, 0.01 cent, is 2e-4 of them.
@@ -42,10 +42,16 @@ class Always:
         return "Hold" if self.action is Action.HOLD else f"Always {self.action.name}"
 
     def play(
-        self, universe: Universe, config: TradingConfig, episodes: Any, rng: np.random.Generator
-    ) -> tuple[EpisodeSummary, ...]:
+        self,
+        universe: Universe,
+        config: TradingConfig,
+        episodes: Any,
+        rng: np.random.Generator,
+        *,
+        detail: bool = False,
+    ) -> Played:
         """Whole episodes; see `Player.play`."""
-        return play(universe, Script(self.action), config, episodes, rng)
+        return play(universe, Script(self.action), config, episodes, rng, detail=detail)
 
     def act(
         self,
@@ -67,10 +73,16 @@ class RandomUniform:
     stochastic: ClassVar[bool] = True
 
     def play(
-        self, universe: Universe, config: TradingConfig, episodes: Any, rng: np.random.Generator
-    ) -> tuple[EpisodeSummary, ...]:
+        self,
+        universe: Universe,
+        config: TradingConfig,
+        episodes: Any,
+        rng: np.random.Generator,
+        *,
+        detail: bool = False,
+    ) -> Played:
         """Whole episodes; see `Player.play`."""
-        return play(universe, Script(None), config, episodes, rng)
+        return play(universe, Script(None), config, episodes, rng, detail=detail)
 
     def act(
         self,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kalshi_pipeline.config import TradingConfig
 
 if TYPE_CHECKING:
-    from kalshi_pipeline.trading.summary import EpisodeSummary
+    from kalshi_pipeline.trading.record import Played
     from kalshi_pipeline.trading.tape import Universe
 
 
@@ -51,8 +51,14 @@ class Player(Protocol):
     """A policy that plays whole episodes itself, compiled, without Python between two steps."""
 
     def play(
-        self, universe: Universe, config: TradingConfig, episodes: Any, rng: np.random.Generator
-    ) -> tuple[EpisodeSummary, ...]:
+        self,
+        universe: Universe,
+        config: TradingConfig,
+        episodes: Any,
+        rng: np.random.Generator,
+        *,
+        detail: bool = False,
+    ) -> Played:
         """Play episodes.
 
         Args:
@@ -60,9 +66,10 @@ class Player(Protocol):
             config: rules of an episode.
             episodes: `[K]` which episodes, in this order; one may come several times.
             rng: the only source of chance.
+            detail: whether every step and fill is kept.
 
         Returns:
-            K summaries.
+            What became of the K jobs.
         """
         ...
 

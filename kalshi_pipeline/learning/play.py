@@ -6,7 +6,6 @@ nor threads nor the other episodes change what becomes of one.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,11 +14,16 @@ from numpy.typing import NDArray
 from kalshi_pipeline.compiled import kernel
 from kalshi_pipeline.config import TradingConfig
 from kalshi_pipeline.learning.actor import TILE, Actor, Scratch, choose, scratch_of
-from kalshi_pipeline.trading.actions import ACTIONS
 from kalshi_pipeline.trading.kernel import Lanes, Rules, reset_lanes, step_lanes
-from kalshi_pipeline.trading.portfolio import Account
+from kalshi_pipeline.trading.record import (
+    Played,
+    Sheet,
+    note_end,
+    note_step,
+    play_shares,
+    steps_of,
+)
 from kalshi_pipeline.trading.simulator import Simulator, indices_of
-from kalshi_pipeline.trading.summary import EpisodeSummary
 from kalshi_pipeline.trading.tape import Reel, Universe
 
 Ints = NDArray[np.int64]
@@ -45,7 +49,9 @@ def play_actor(
     episodes: Any,
     rng: np.random.Generator,
     threads: int = 2,
-) -> tuple[EpisodeSummary, ...]:
+    *,
+    detail: bool = False,
+) -> Played:
     """Play episodes under an actor, four lanes a thread, the longest first.
 
     Args:
@@ -55,26 +61,25 @@ def play_actor(
         episodes: `[K]` which episodes; one may come several times.
         rng: chance, drawn on only where the actor is not greedy.
         threads: that share the episodes.
+        detail: whether every step and fill is kept.
 
     Returns:
-        K summaries, in the order of `episodes`.
+        What became of the K jobs, in the order of `episodes`.
     """
     chosen = indices_of("episode", episodes, len(universe))
-    steps = (universe.tape.end_step - universe.tape.first_step)[chosen] - 1
+    steps = steps_of(universe.tape, chosen)
     drawn = 0 if actor.greedy else int(steps.sum())
     # 32 bits a lot: finer than any difference between the networks' probabilities that matters
     lots = rng.integers(0, _LOTS, drawn, dtype=np.uint32)
-    first_lot = np.cumsum(steps) - steps
 
-    def play_share(jobs: Ints) -> list[EpisodeSummary]:
-        return _play(universe, actor, config, chosen[jobs], lots, first_lot[jobs])
+    def play_share(simulator: Simulator, sheet: Sheet, jobs: Ints) -> None:
+        play_jobs(
+            simulator.reel, simulator.state, simulator.rules, actor, scratch_of(actor),
+            _seats(), lots, sheet, jobs,
+        )  # fmt: skip
 
     shares = _shared(steps, threads)
-    found: dict[int, EpisodeSummary] = {}
-    with ThreadPoolExecutor(threads) as pool:
-        for jobs, played in zip(shares, pool.map(play_share, shares), strict=True):
-            found.update(zip(jobs.tolist(), played, strict=True))
-    return tuple(found[job] for job in range(len(chosen)))
+    return play_shares(universe, config, chosen, shares, TILE, play_share, detail=detail)
 
 
 def _shared(steps: Ints, threads: int) -> list[Ints]:
@@ -86,21 +91,6 @@ def _shared(steps: Ints, threads: int) -> list[Ints]:
         shares[idle].append(job)
         load[idle] += int(steps[job])
     return [np.array(share, np.int64) for share in shares]
-
-
-def _play(
-    universe: Universe, actor: Actor, config: TradingConfig, episodes: Ints,
-    lots: NDArray[np.uint32], first_lot: Ints,
-) -> list[EpisodeSummary]:  # fmt: skip
-    simulator = Simulator(universe, TILE, config)
-    accounts = np.zeros((len(episodes), len(Account)), np.int64)
-    counts = np.zeros((len(episodes), ACTIONS), np.int64)
-    settled = np.zeros(len(episodes), np.bool_)
-    play_jobs(
-        simulator.reel, simulator.state, simulator.rules, actor, scratch_of(actor),
-        _seats(), episodes, lots, first_lot.copy(), accounts, counts, settled,
-    )  # fmt: skip
-    return EpisodeSummary.of_played(accounts, counts, settled, simulator.tape, config)
 
 
 def _seats() -> Seats:
@@ -116,14 +106,11 @@ def play_jobs(
     actor: Actor,
     scratch: Scratch,
     seats: Seats,
-    episodes: Ints,
     lots: NDArray[np.uint32],
-    next_lot: Ints,
-    accounts: Ints,
-    counts: Ints,
-    settled: NDArray[np.bool_],
+    sheet: Sheet,
+    jobs: Ints,
 ) -> None:
-    """Play episodes in the order given; a lane that is done takes the next.
+    """Play jobs in the order given; a lane that is done takes the next.
 
     Args:
         reel: the messages.
@@ -132,34 +119,30 @@ def play_jobs(
         actor: who chooses.
         scratch: the actor's.
         seats: nobody in them.
-        episodes: `[K]`.
-        lots: of all steps of all episodes; not read where the actor is greedy.
-        next_lot: `[K]` where each episode's lots begin; moved on.
-        accounts: `[K, len(Account)]`, written: the accounts in the end.
-        counts: `[K, 7]`, written: how often each action was taken.
-        settled: `[K]`, written: whether the episode was settled by its market's result.
+        lots: of all steps of all jobs; not read where the actor is greedy.
+        sheet: written.
+        jobs: which of the sheet's.
     """
     waiting = 0
     for lane in range(TILE):
-        waiting = _seat(reel, lanes, rules, seats, episodes, lane, waiting)
-    rows = _deal(seats, actor, lots, next_lot)
+        waiting = _seat(reel, lanes, rules, seats, sheet, jobs, lane, waiting)
+    rows = _deal(seats, actor, lots, sheet)
     while rows != 0:
         choose(actor, scratch, lanes.observation, lanes.mask, seats.lot, rows, seats.action)
-        ended = step_lanes(reel, lanes, rules, seats.lane, seats.action)
-        for lane in range(TILE if ended else 0):
+        step_lanes(reel, lanes, rules, seats.lane, seats.action)
+        for lane in range(TILE):
             job = seats.job[lane]
-            if job != _EMPTY and (lanes.terminated[lane] or lanes.truncated[lane]):
-                for column in range(accounts.shape[1]):
-                    accounts[job, column] = lanes.account[lane, column]
-                for action in range(ACTIONS):
-                    counts[job, action] = lanes.action_counts[lane, action]
-                settled[job] = lanes.terminated[lane]
-                waiting = _seat(reel, lanes, rules, seats, episodes, lane, waiting)
-        rows = _deal(seats, actor, lots, next_lot)
+            if job == _EMPTY:
+                continue
+            note_step(sheet, lanes, lane, job, seats.action[lane])
+            if lanes.terminated[lane] or lanes.truncated[lane]:
+                note_end(sheet, lanes, lane, job)
+                waiting = _seat(reel, lanes, rules, seats, sheet, jobs, lane, waiting)
+        rows = _deal(seats, actor, lots, sheet)
 
 
 @kernel
-def _deal(seats: Seats, actor: Actor, lots: NDArray[np.uint32], next_lot: Ints) -> int:
+def _deal(seats: Seats, actor: Actor, lots: NDArray[np.uint32], sheet: Sheet) -> int:
     # the lot of each lane that runs; bit r is set where lane r does
     rows = 0
     for lane in range(TILE):
@@ -167,20 +150,26 @@ def _deal(seats: Seats, actor: Actor, lots: NDArray[np.uint32], next_lot: Ints) 
         if job != _EMPTY:
             rows |= 1 << lane
             if not actor.greedy:
-                seats.lot[lane] = lots[next_lot[job]] / _LOTS
-                next_lot[job] += 1
+                seats.lot[lane] = lots[sheet.next[job]] / _LOTS
     return rows
 
 
 @kernel
 def _seat(
-    reel: Reel, lanes: Lanes, rules: Rules, seats: Seats, episodes: Ints, lane: int, job: int
+    reel: Reel,
+    lanes: Lanes,
+    rules: Rules,
+    seats: Seats,
+    sheet: Sheet,
+    jobs: Ints,
+    lane: int,
+    waiting: int,
 ) -> int:
-    # start the next episode in a lane, if there is one left
-    if job == len(episodes):
+    # start the next job in a lane, if there is one left
+    if waiting == len(jobs):
         seats.job[lane] = _EMPTY
-        return job
-    seats.job[lane] = job
-    seats.episode[lane] = episodes[job]
+        return waiting
+    seats.job[lane] = jobs[waiting]
+    seats.episode[lane] = sheet.episode[jobs[waiting]]
     reset_lanes(reel, lanes, rules, seats.lane[lane : lane + 1], seats.episode[lane : lane + 1])
-    return job + 1
+    return waiting + 1

@@ -13,7 +13,7 @@ from kalshi_pipeline.learning.actor import choose_rows, pack_actor, scratch_of
 from kalshi_pipeline.learning.play import play_actor
 from kalshi_pipeline.storage.checkpoints import Checkpoint
 from kalshi_pipeline.trading.actions import ACTIONS
-from kalshi_pipeline.trading.summary import EpisodeSummary
+from kalshi_pipeline.trading.record import Played
 from kalshi_pipeline.trading.tape import Universe
 
 
@@ -73,10 +73,16 @@ class NetworkPolicy:
         return self._chosen(observation, mask, rng.random(n) if self.stochastic else np.zeros(n))[0]
 
     def play(
-        self, universe: Universe, config: TradingConfig, episodes: Any, rng: np.random.Generator
-    ) -> tuple[EpisodeSummary, ...]:
-        """Play whole episodes, compiled: `[K]` episodes -> K summaries, see `play_actor`."""
-        return play_actor(universe, self._actor, config, episodes, rng)
+        self,
+        universe: Universe,
+        config: TradingConfig,
+        episodes: Any,
+        rng: np.random.Generator,
+        *,
+        detail: bool = False,
+    ) -> Played:
+        """Play whole episodes, compiled; see `play_actor`."""
+        return play_actor(universe, self._actor, config, episodes, rng, detail=detail)
 
     def _chosen(
         self, observation: NDArray[np.float32], mask: NDArray[np.bool_], lots: NDArray[np.float64]

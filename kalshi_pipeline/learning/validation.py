@@ -76,7 +76,9 @@ class Validator:
         """Play the episodes with a deterministic policy."""
         no_chance = np.random.default_rng(0)  # a greedy actor never draws on it
         played = policy.play(self._universe, self._trading, self.episodes, no_chance)
-        return float(np.mean([summary.pnl_micro for summary in played])) / MICRO_PER_DOLLAR
+        return (
+            float(np.mean([summary.pnl_micro for summary in played.summaries])) / MICRO_PER_DOLLAR
+        )
 
 
 def drop(scores: Sequence[float], floor: float) -> float:

@@ -84,7 +84,7 @@ def fill_resting(lane: Lane, side: int, message: Message) -> None:
         reached = order[Order.REMAINING]
     if reached > 0:
         size = min(order[Order.REMAINING], reached)
-        execute(lane, side, price, size, message.time_ms)
+        execute(lane, side, price, size, message)
     if order[Order.PRICE] > 0 and meets(side, price, message.bid_bp, message.ask_bp):
         take_touch(lane, side, price, message)
     if order[Order.PRICE] > 0:
@@ -134,7 +134,7 @@ def rest(lane: Lane, side: int, message: Message) -> None:
     join_queue(order, displayed_centi(lane, side, order[Order.PRICE]))
     write_entry(
         lane.account, lane.journal, order, EntryKind.RESTED, message.time_ms,
-        order[Order.PRICE], order[Order.SIZE], 0, 0,
+        order[Order.PRICE], order[Order.SIZE], 0, 0, -1,
     )  # fmt: skip
     if (
         not fits(lane.limit_centi, held_centi(lane.account, side), order[Order.SIZE])
@@ -153,14 +153,14 @@ def take_touch(lane: Lane, slot: int, price_bp: int, message: Message) -> None:
         ladder, own_scale_bp = 0, message.bid_bp
     index = own_scale_bp // lane.grid_step_bp
     shown = lane.ladder[ladder, index] - lane.consumed[ladder, index]
-    filled = execute(lane, slot, price_bp, min(order[Order.REMAINING], shown), message.time_ms)
+    filled = execute(lane, slot, price_bp, min(order[Order.REMAINING], shown), message)
     if filled > 0:
         lane.consumed[ladder, index] += filled
         lane.account[Account.CONSUMED] = 1
 
 
 @part
-def execute(lane: Lane, slot: int, price_bp: int, size_centi: int, time_ms: int) -> int:
+def execute(lane: Lane, slot: int, price_bp: int, size_centi: int, message: Message) -> int:
     """Fill up to `size_centi` of an order, as far as the account can carry it.
 
     What cannot be carried, now or as a resting remainder, is cancelled.
@@ -170,14 +170,14 @@ def execute(lane: Lane, slot: int, price_bp: int, size_centi: int, time_ms: int)
         slot: FLIGHT takes; a resting slot makes.
         price_bp: of the fill.
         size_centi: offered.
-        time_ms: market time of the fill.
+        message: it fills on.
 
     Returns:
         The size filled.
     """
     if size_centi <= 0:
         return 0
-    account, order = lane.account, lane.orders[slot]
+    account, order, time_ms = lane.account, lane.orders[slot], message.time_ms
     rate = lane.fees.taker_rate_bp if slot == FLIGHT else lane.fees.maker_rate_bp
     size = affordable_centi(lane, order, price_bp, size_centi, rate)
     if size > 0:
@@ -186,6 +186,7 @@ def execute(lane: Lane, slot: int, price_bp: int, size_centi: int, time_ms: int)
         write_entry(
             account, lane.journal, order, EntryKind.FILLED, time_ms,
             price_bp, size, account[Account.FEES] - fees, 1 if slot == FLIGHT else 0,
+            message.row,
         )  # fmt: skip
         account[Account.TAKER_FILLS if slot == FLIGHT else Account.MAKER_FILLS] += 1
     if (

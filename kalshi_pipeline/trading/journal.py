@@ -28,6 +28,7 @@ class Entry(IntEnum):
     SIZE = 5  # SENT, FILLED; ENDED: what did not fill
     FEE = 6  # FILLED, micro
     DETAIL = 7  # SENT: 1 = post-only; FILLED: 1 = as a taker; ENDED: EndReason
+    ROW = 8  # FILLED: of the tape, the message it filled on; else -1
 
 
 class EntryKind(IntEnum):
@@ -64,6 +65,7 @@ def write_entry(
     size_centi: int,
     fee_micro: int,
     detail: int,
+    row: int,
 ) -> None:
     """Add an entry, if there is a journal."""
     if len(journal) == 0:
@@ -81,6 +83,7 @@ def write_entry(
     entry[Entry.SIZE] = size_centi
     entry[Entry.FEE] = fee_micro
     entry[Entry.DETAIL] = detail
+    entry[Entry.ROW] = row
 
 
 @kernel
@@ -88,4 +91,5 @@ def write_end(account: Ints, journal: Ints, order: Ints, time_ms: int, reason: i
     """Say that an order ends, FILLED where nothing of it is left."""
     left = order[Order.REMAINING]
     why = reason if left > 0 else EndReason.FILLED
-    write_entry(account, journal, order, EntryKind.ENDED, time_ms, order[Order.PRICE], left, 0, why)
+    price = order[Order.PRICE]
+    write_entry(account, journal, order, EntryKind.ENDED, time_ms, price, left, 0, why, -1)

@@ -190,7 +190,7 @@ def _submit(reel: Reel, lanes: Lanes, rules: Rules, lane: int, action: int) -> N
     flight[Order.STEP] = account[Account.STEP] - 1
     write_entry(
         account, lanes.journal[lane], flight, EntryKind.SENT, row["time_ms"],
-        flight[Order.PRICE], flight[Order.SIZE], 0, flight[Order.POST_ONLY],
+        flight[Order.PRICE], flight[Order.SIZE], 0, flight[Order.POST_ONLY], -1,
     )  # fmt: skip
 
 

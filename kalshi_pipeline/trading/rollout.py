@@ -6,7 +6,6 @@ baselines, backtests and sweeps.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,9 +17,15 @@ from kalshi_pipeline.compiled import kernel, part
 from kalshi_pipeline.config import TradingConfig
 from kalshi_pipeline.trading.actions import ACTIONS, Action
 from kalshi_pipeline.trading.kernel import Lanes, Rules, begin, finish, move
-from kalshi_pipeline.trading.portfolio import Account
+from kalshi_pipeline.trading.record import (
+    Played,
+    Sheet,
+    note_end,
+    note_step,
+    play_shares,
+    steps_of,
+)
 from kalshi_pipeline.trading.simulator import Simulator, indices_of
-from kalshi_pipeline.trading.summary import EpisodeSummary
 from kalshi_pipeline.trading.tape import Reel, Universe
 
 Ints = NDArray[np.int64]
@@ -48,7 +53,9 @@ def play(
     episodes: Any,
     rng: np.random.Generator,
     threads: int = 2,
-) -> tuple[EpisodeSummary, ...]:
+    *,
+    detail: bool = False,
+) -> Played:
     """Play episodes under a script, one after the other in each thread.
 
     Args:
@@ -58,85 +65,55 @@ def play(
         episodes: `[K]` which episodes, in this order; one may come several times.
         rng: chance, drawn on only where the script leaves a choice.
         threads: that share the episodes.
+        detail: whether every step and fill is kept.
 
     Returns:
-        K summaries.
+        What became of the K jobs.
     """
     chosen = indices_of("episode", episodes, len(universe))
-    steps = (universe.tape.end_step - universe.tape.first_step)[chosen] - 1
-    begins = np.concatenate([[0], np.cumsum(steps)])
+    begins = np.concatenate([[0], np.cumsum(steps_of(universe.tape, chosen))])
     free = script.action is None
     lots = rng.integers(0, 1 << 32, int(begins[-1]) if free else 0, dtype=np.uint32)
     # as many steps to each thread; chance was drawn before, so their number changes nothing
     shares = np.linspace(0, begins[-1], threads + 1)
     cuts = np.searchsorted(begins[:-1], shares[1:-1]).tolist()
-    parts = [
-        (chosen[first:end], lots[begins[first] : begins[end]] if free else lots)
-        for first, end in pairwise([0, *cuts, len(chosen)])
-    ]
-    with ThreadPoolExecutor(threads) as pool:
-        played = pool.map(lambda part: _play(universe, script, config, *part), parts)
-        return tuple(summary for summaries in played for summary in summaries)
+    parts = [np.arange(first, end) for first, end in pairwise([0, *cuts, len(chosen)])]
+    action = _ANY if script.action is None else int(script.action)
 
+    def play_share(simulator: Simulator, sheet: Sheet, jobs: Ints) -> None:
+        play_script(simulator.reel, simulator.state, simulator.rules, action, lots, sheet, jobs)
 
-def _play(
-    universe: Universe, script: Script, config: TradingConfig, episodes: Ints, lots: Lots
-) -> list[EpisodeSummary]:
-    simulator = Simulator(universe, 1, config)
-    accounts = np.zeros((len(episodes), len(Account)), np.int64)
-    counts = np.zeros((len(episodes), ACTIONS), np.int64)
-    settled = np.zeros(len(episodes), np.bool_)
-    play_script(
-        simulator.reel, simulator.state, simulator.rules,
-        _ANY if script.action is None else int(script.action), lots, episodes,
-        accounts, counts, settled,
-    )  # fmt: skip
-    return EpisodeSummary.of_played(accounts, counts, settled, simulator.tape, config)
+    return play_shares(universe, config, chosen, parts, 1, play_share, detail=detail)
 
 
 @kernel
 def play_script(
-    reel: Reel,
-    lanes: Lanes,
-    rules: Rules,
-    action: int,
-    lots: Lots,
-    episodes: Ints,
-    accounts: Ints,
-    counts: Ints,
-    settled: NDArray[np.bool_],
+    reel: Reel, lanes: Lanes, rules: Rules, action: int, lots: Lots, sheet: Sheet, jobs: Ints
 ) -> None:
-    """Play episodes in the first lane.
+    """Play jobs in the first lane.
 
     Args:
         reel: the messages.
         lanes: at least one.
         rules: of an episode.
         action: of `Action`, or -1: any valid one.
-        lots: for each step of all episodes the lot that chooses among the valid actions.
-        episodes: `[K]`.
-        accounts: `[K, len(Account)]`, written: the accounts in the end.
-        counts: `[K, 7]`, written: how often each action was taken.
-        settled: `[K]`, written: whether the episode was settled by its market's result.
+        lots: for each step of all jobs the lot that chooses among the valid actions.
+        sheet: written.
+        jobs: which of the sheet's.
     """
-    drawn = 0
-    for k in range(len(episodes)):
-        begin(reel, lanes, rules, 0, episodes[k])
-        while True:
+    for job in jobs:
+        begin(reel, lanes, rules, 0, sheet.episode[job])
+        ended = 0
+        while ended == 0:
             chosen = action
             if action < 0:
-                chosen = pick_valid(lanes.mask[0], lots[drawn])
-                drawn += 1
+                chosen = pick_valid(lanes.mask[0], lots[sheet.next[job]])
             elif not lanes.mask[0, action]:
                 chosen = 0
             move(reel, lanes, rules, 0, chosen)
-            if finish(reel, lanes, rules, 0) == 1:
-                break
-        for column in range(accounts.shape[1]):
-            accounts[k, column] = lanes.account[0, column]
-        for taken in range(ACTIONS):
-            counts[k, taken] = lanes.action_counts[0, taken]
-        settled[k] = lanes.terminated[0]
+            ended = finish(reel, lanes, rules, 0)
+            note_step(sheet, lanes, 0, job, chosen)
+        note_end(sheet, lanes, 0, job)
 
 
 @part

@@ -152,7 +152,7 @@ def test_chance_is_one_lot_a_step_dealt_episode_after_episode(config) -> None:
         while not simulator.step(policy.act(simulator.observation, simulator.mask, dealt)):
             pass
         expected.append(simulator.summary(0))
-    played = policy.play(UNIVERSE, TRADING, episodes, np.random.default_rng(4))
+    played = policy.play(UNIVERSE, TRADING, episodes, np.random.default_rng(4)).summaries
     assert played == tuple(expected)
     assert next(dealt.lots, None) is None
     assert played[0] != played[1]  # the same episode, other lots
@@ -163,7 +163,7 @@ def test_chance_is_one_lot_a_step_dealt_episode_after_episode(config) -> None:
 def test_the_number_of_threads_changes_nothing(threads, stochastic) -> None:
     actor = NetworkPolicy(network(1), stochastic=stochastic)._actor
     played = [
-        play_actor(UNIVERSE, actor, TRADING, EVERY, np.random.default_rng(0), count)
+        play_actor(UNIVERSE, actor, TRADING, EVERY, np.random.default_rng(0), count).summaries
         for count in (2, threads)
     ]
     assert played[0] == played[1]
@@ -171,10 +171,10 @@ def test_the_number_of_threads_changes_nothing(threads, stochastic) -> None:
 
 def test_what_is_played_beside_an_episode_changes_nothing() -> None:
     policy = NetworkPolicy(network(1))
-    every = policy.play(UNIVERSE, TRADING, EVERY, np.random.default_rng(0))
+    every = policy.play(UNIVERSE, TRADING, EVERY, np.random.default_rng(0)).summaries
     for episode in EVERY:
-        alone = policy.play(UNIVERSE, TRADING, [episode], np.random.default_rng(0))
+        alone = policy.play(UNIVERSE, TRADING, [episode], np.random.default_rng(0)).summaries
         assert alone == every[episode : episode + 1]
-    assert policy.play(UNIVERSE, TRADING, [], np.random.default_rng(0)) == ()
+    assert policy.play(UNIVERSE, TRADING, [], np.random.default_rng(0)).summaries == ()
     with pytest.raises(IndexError):
         policy.play(UNIVERSE, TRADING, [len(UNIVERSE)], np.random.default_rng(0))

@@ -37,7 +37,7 @@ def stepped(config, episodes, choose):
 @pytest.mark.parametrize("action", Action)
 def test_an_action_at_every_step_does_what_stepping_does(action, rules):
     config = TradingConfig(**rules)
-    played = play(UNIVERSE, Script(action), config, EVERY, np.random.default_rng(0))
+    played = play(UNIVERSE, Script(action), config, EVERY, np.random.default_rng(0)).summaries
     assert played == stepped(config, EVERY, lambda mask: action if mask[action] else Action.HOLD)
     assert sum(summary.action_counts[action] for summary in played) > 0
 
@@ -52,7 +52,7 @@ def test_any_valid_action_does_what_stepping_with_the_same_lots_does(rules):
         valid = np.flatnonzero(mask)
         return valid[int(next(lots)) * len(valid) >> 32]
 
-    played = play(UNIVERSE, Script(None), config, episodes, np.random.default_rng(4))
+    played = play(UNIVERSE, Script(None), config, episodes, np.random.default_rng(4)).summaries
     assert played == stepped(config, episodes, drawn)
     assert next(lots, None) is None
     assert played[0] != played[1]  # the same episode, other lots
@@ -62,7 +62,9 @@ def test_any_valid_action_does_what_stepping_with_the_same_lots_does(rules):
 @pytest.mark.parametrize("threads", [1, 3, 50])
 def test_the_number_of_threads_changes_nothing(threads):
     played = [
-        play(UNIVERSE, Script(None), TradingConfig(), EVERY, np.random.default_rng(2), count)
+        play(
+            UNIVERSE, Script(None), TradingConfig(), EVERY, np.random.default_rng(2), count
+        ).summaries
         for count in (2, threads)
     ]
     assert played[0] == played[1]
@@ -88,7 +90,7 @@ def test_lots_fall_on_each_valid_action_as_often_as_on_any_other(valid):
 
 def test_no_episodes_give_no_summaries_and_unknown_ones_are_refused():
     chance, config = np.random.default_rng(0), TradingConfig()
-    assert play(UNIVERSE, Script(None), config, [], chance) == ()
+    assert play(UNIVERSE, Script(None), config, [], chance).summaries == ()
     for episodes in ([-1], [0, len(UNIVERSE)]):
         with pytest.raises(IndexError, match=f"0 to {len(UNIVERSE) - 1}"):
             play(UNIVERSE, Script(Action.HOLD), config, episodes, chance)
