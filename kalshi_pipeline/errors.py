@@ -31,7 +31,8 @@ KalshiPipelineError
 │   ├── OutOfMemory           the sizes asked for do not fit
 │   └── TrainingStopped       it was asked to stop; what it had learned is kept
 └── EvaluationError           an evaluation that cannot be carried out
-    └── UnearnedClaim         a report says in words what its figures do not show
+    ├── UnearnedClaim         a report says in words what its figures do not show
+    └── UnreadableReport      no report, or one of another schema version
 """
 
 from __future__ import annotations
@@ -188,3 +189,7 @@ class EvaluationError(KalshiPipelineError):
 
 class UnearnedClaim(EvaluationError):
     """A report says in words what its figures do not show; it is not written."""
+
+
+class UnreadableReport(EvaluationError):
+    """A `report.json` that is none, is damaged, or is of another schema version."""

@@ -15,11 +15,11 @@ from kalshi_pipeline.evaluation.evidence import Case, Evidence, gather
 from kalshi_pipeline.evaluation.lineage import Label
 from kalshi_pipeline.evaluation.paired import Paired, paired
 from kalshi_pipeline.evaluation.policies import cheats
+from kalshi_pipeline.evaluation.reports.schema import SCHEMA_VERSION
 from kalshi_pipeline.evaluation.samples import Sample, shape, take
 from kalshi_pipeline.evaluation.seeds import OverSeeds, over_seeds
 from kalshi_pipeline.evaluation.verdict import Cell, verdict
 
-SCHEMA_VERSION = 3
 VALIDATION = "validation"
 _TIERS = ("high", "medium", "low")
 _CLEAN = "Clean-forward events, all sessions pooled"

@@ -53,6 +53,8 @@ MAY_IMPORT = {
         "learning",
         "evaluation",
     },
+    "evaluation_pages": DATA
+    | {"storage", "stages", "plan_stages", "plans", "by_hand", "evaluation"},
     "warehouse_views": DATA | {"storage", "stages", "plan_stages"},
     "rules": BASE | {"storage", "evaluation"},
     "expectations": DATA | {"storage", "stages"},
@@ -131,7 +133,8 @@ def test_only_the_composition_root_and_the_command_line_import_assets():
 @pytest.mark.parametrize(
     "name",
     ["definitions", "stages", "plan_stages", "plan_evaluation", "rules", "cli/__init__",
-     "cli/sessions", "cli/shared", "cli/training", "by_hand", "session_data",
+     "cli/reports", "cli/sessions", "cli/shared", "cli/training", "by_hand", "session_data",
+     "evaluation_pages",
      "expectations/validated", "expectations/sql"],
 )  # fmt: skip
 def test_what_definitions_load_imports_nothing_heavy(name):

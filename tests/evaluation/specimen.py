@@ -200,11 +200,12 @@ def _paired(rng: np.random.Generator, name: str) -> dict[str, Any]:
     middle, p = float(rng.normal(4, 12)), float(rng.uniform(0.01, 0.7))
     return {
         "baseline": name,
+        "cheating": "cheats" in name,
         "difference_cents": middle,
         "interval_percentile": _around(middle, 18.0),
         "interval_bca": _around(middle + 0.6, 18.4),
         "p_value": p,
-        "p_holm": min(1.0, 5 * p),
+        "p_holm": None if "cheats" in name else min(1.0, 5 * p),
         "units": EVENTS,
         "detectable_cents": 25.3,
     }
