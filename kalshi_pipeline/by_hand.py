@@ -141,6 +141,7 @@ def train(
     from kalshi_pipeline.learning.ppo import device_of
     from kalshi_pipeline.learning.run_checkpoints import load_snapshot
     from kalshi_pipeline.learning.runs import RunKey, open_run
+    from kalshi_pipeline.learning.trials import recorder
     from kalshi_pipeline.storage.sb3 import export_sb3_zip
 
     parent = None if start is None else load_model(start)
@@ -173,7 +174,7 @@ def train(
         result = train_run(
             run, settings, universe, judged, parent,
             resume=snapshot, progress=watching.progress, stop=watching.stop,
-            console=watching.console,
+            console=watching.console, scored=recorder(warehouse, key, settings.trading),
         )  # fmt: skip
         export_sb3_zip(result.best, run.folder / MODEL)
     return Trained(run.folder, run.folder / MODEL, result)

@@ -19,6 +19,9 @@ KalshiPipelineError
 │   ├── InvalidAction         not one whole number of the seven for each lane
 │   └── NotInPlay             a step before the first reset, or after the episode's end
 ├── PlanError                 a training plan that contradicts itself
+├── SealError                 a session kept for one look
+│   ├── SessionSealed         nobody may look at it yet
+│   └── AlreadyOpened         it has been opened, once, for another checkpoint
 ├── TrainingError
 │   ├── NoSuitableMarket      nothing to train on
 │   ├── NoProfitableEpisode   nothing to clone
@@ -137,6 +140,18 @@ class NotInPlay(TradingError):
 
 class PlanError(KalshiPipelineError):
     """A training plan that contradicts itself or names what does not exist."""
+
+
+class SealError(KalshiPipelineError):
+    """A session that is kept for one look at the end."""
+
+
+class SessionSealed(SealError):
+    """It was asked for and is sealed: nothing learns from it, chooses by it or is judged on it."""
+
+
+class AlreadyOpened(SealError):
+    """A sealed session is opened once; it was, for another checkpoint."""
 
 
 class TrainingError(KalshiPipelineError):

@@ -87,6 +87,7 @@ def train_phase(
 
     from kalshi_pipeline.learning.phase_run import train_run
     from kalshi_pipeline.learning.runs import RunKey, open_run
+    from kalshi_pipeline.learning.trials import recorder
 
     universe = universe_of(warehouse, phase.sessions, plan.min_episode_steps)
     judged = universe_of(warehouse, validation, plan.min_episode_steps) if validation else None
@@ -104,6 +105,7 @@ def train_phase(
             results[seed] = train_run(
                 runs[-1], _run_settings(plan, phase, seed), universe, judged, first,
                 progress=partial(progress, seed), stop=stop,
+                scored=recorder(warehouse, key, plan.trading),
             )  # fmt: skip
         generation = _publish(warehouse, name, recipe, results, universe)
         for run in runs:

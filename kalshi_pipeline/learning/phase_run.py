@@ -12,7 +12,7 @@ from kalshi_pipeline.learning.ppo import Device
 from kalshi_pipeline.learning.records import Snapshot, TrainingProgress, TrainingResult
 from kalshi_pipeline.learning.runs import TrainingRun
 from kalshi_pipeline.learning.training import lineage_of, train_phase
-from kalshi_pipeline.learning.validation import Validator
+from kalshi_pipeline.learning.validation import Scored, Validator
 from kalshi_pipeline.storage.checkpoints import Checkpoint
 from kalshi_pipeline.trading.tape import Universe
 
@@ -55,6 +55,7 @@ def train_run(
     progress: Callable[[TrainingProgress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
     console: Callable[[str], None] | None = None,
+    scored: Scored = lambda _policy, _totals: None,
 ) -> TrainingResult:
     """Train in a run's folder; a run that was cut off goes on where it last saved.
 
@@ -68,13 +69,16 @@ def train_run(
         progress: called after each rollout.
         stop: asked after each update; once it says yes, the run is saved and training ends.
         console: receives what the log for people does.
+        scored: told of every policy that was validated, see `Validator`.
 
     Raises:
         TrainingError: as `train_phase` and `TrainingRun.resume_point` do.
     """
     watch, found = settings.watch, run.resume_point() or resume
     validate = (
-        Validator(validation, settings.trading, watch.validation_steps) if validation else None
+        Validator(validation, settings.trading, watch.validation_steps, scored)
+        if validation
+        else None
     )
     resumed_at = None if found is None else found.checkpoint.state.timesteps
     written = training_logs(

@@ -29,6 +29,9 @@ class NetworkPolicy:
         name: how reports call it.
         stochastic: sample from the action probabilities instead of taking the likeliest action.
 
+    Attributes:
+        checkpoints: as given.
+
     Raises:
         IncompatibleCheckpoint: the networks have different shapes, or not all were masked.
     """
@@ -38,6 +41,7 @@ class NetworkPolicy:
     ) -> None:
         self.name = name
         self.stochastic = stochastic
+        self.checkpoints = checkpoints
         configs = {(c.state.config.hidden, c.state.config.mask_actions) for c in checkpoints}
         if len(configs) != 1:
             raise IncompatibleCheckpoint(

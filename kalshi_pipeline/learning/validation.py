@@ -6,7 +6,8 @@ trades them: liquidation or settlement, fees on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from kalshi_pipeline.errors import NoSuitableMarket, TrainingDiverged
 from kalshi_pipeline.learning.policy import NetworkPolicy
 from kalshi_pipeline.storage.checkpoints import Checkpoint
 from kalshi_pipeline.trading.tape import Universe
+
+Scored = Callable[[NetworkPolicy, Mapping[tuple[int, str], int]], None]
 
 _CHOICE_SEED = 20_251_214  # of the episodes to validate on: never of the run, so that runs compare
 
@@ -56,6 +59,8 @@ class Validator:
         universe: of the validation sessions.
         trading: rules of the episodes.
         max_steps: see `validation_episodes`.
+        scored: told of each policy what each (session, event) came to, in micro-dollars: a policy
+            that was scored is a trial, whether it is chosen or not.
 
     Attributes:
         episodes: indices of those it plays.
@@ -64,21 +69,31 @@ class Validator:
         NoSuitableMarket: the universe is empty.
     """
 
-    def __init__(self, universe: Universe, trading: TradingConfig, max_steps: int) -> None:
+    def __init__(
+        self,
+        universe: Universe,
+        trading: TradingConfig,
+        max_steps: int,
+        scored: Scored = lambda _policy, _totals: None,
+    ) -> None:
         if not universe.episodes:
             raise NoSuitableMarket(
                 "no suitable market to validate on: 0 episodes", rule="episodes >= 1", value=0
             )
         self.episodes = validation_episodes(universe, max_steps)
-        self._universe, self._trading = universe, trading
+        self._universe, self._trading, self._scored = universe, trading, scored
 
     def __call__(self, policy: NetworkPolicy) -> float:
         """Play the episodes with a deterministic policy."""
         no_chance = np.random.default_rng(0)  # a greedy actor never draws on it
         played = policy.play(self._universe, self._trading, self.episodes, no_chance)
-        return (
-            float(np.mean([summary.pnl_micro for summary in played.summaries])) / MICRO_PER_DOLLAR
-        )
+        pnl = [summary.pnl_micro for summary in played.summaries]
+        totals: Counter[tuple[int, str]] = Counter()
+        for index, earned in zip(self.episodes.tolist(), pnl, strict=True):
+            episode = self._universe.episodes[index]
+            totals[episode.session, episode.event] += earned
+        self._scored(policy, totals)
+        return float(np.mean(pnl)) / MICRO_PER_DOLLAR
 
 
 def drop(scores: Sequence[float], floor: float) -> float:

@@ -84,6 +84,7 @@ class Plan:
         curriculum: busy markets first; otherwise all markets alike.
         learners: algorithm -> its settings, where a phase says nothing else.
         believed: session -> what its author took for true of it, to be held against the measured.
+        sealed: evaluated sessions that nobody looks at until they are opened, once.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Plan:
     learners: Mapping[str, LearnerConfig]
     evaluation: EvaluationConfig
     believed: Mapping[int, Mapping[str, Any]]
+    sealed: tuple[int, ...] = ()
 
     @property
     def sessions(self) -> tuple[int, ...]:
@@ -182,7 +184,9 @@ def steps_of(session: int) -> StepConfig:
 def _parse(name: str, content: Mapping[str, Any]) -> Plan:
     _check_keys(content, _REQUIRED, _OPTIONAL, "the plan")
     for entry in content["evaluate"]:
-        _check_keys(entry, ("session", "role"), (), "an evaluation")
+        _check_keys(entry, ("session", "role"), ("sealed",), "an evaluation")
+        if not isinstance(entry.get("sealed", False), bool):
+            raise TypeError(f"sealed is true or false, was {entry['sealed']!r}")
     for entry in content.get("believed", ()):
         _check_keys(entry, _BELIEVED, (), "a belief")
     values = _overridden(_VALUES, {k: v for k, v in content.items() if k in _VALUES}, "the plan")
@@ -201,6 +205,8 @@ def _parse(name: str, content: Mapping[str, Any]) -> Plan:
     roles = {session_id(entry["session"]): str(entry["role"]) for entry in content["evaluate"]}
     if not 0 < len(roles) == len(content["evaluate"]):
         raise ValueError("a plan evaluates one session or more, each once")
+    sealed = tuple(session_id(e["session"]) for e in content["evaluate"] if e.get("sealed"))
+    _check_sealed(sealed, roles, phases)
     sections: dict[str, Any] = {
         key: _settings(default, content.get(key, {}), f"[{key}]")
         for key, default in _SECTIONS.items()
@@ -210,6 +216,7 @@ def _parse(name: str, content: Mapping[str, Any]) -> Plan:
         title=content["title"],
         phases=phases,
         roles=roles,
+        sealed=sealed,
         learners=learners,
         believed={session_id(entry["session"]): entry for entry in content.get("believed", ())},
         **values,
@@ -272,6 +279,17 @@ def _check_phases(phases: tuple[Phase, ...]) -> None:
                 f"it continues, {parent.learner.hidden}"
             )
         seen[phase.name] = phase
+
+
+def _check_sealed(
+    sealed: tuple[int, ...], roles: Mapping[int, str], phases: tuple[Phase, ...]
+) -> None:
+    for session in sealed:
+        if "validation" in roles[session]:
+            raise ValueError(f"session {session} is sealed: it cannot validate")
+        for phase in phases:
+            if session in phase.sessions:
+                raise ValueError(f"session {session} is sealed: {phase.name} cannot train on it")
 
 
 def _settings(default: T, overrides: Any, where: str) -> T:

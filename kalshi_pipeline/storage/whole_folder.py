@@ -32,6 +32,37 @@ def write_folder(target: Path, contents: Mapping[str, bytes], files: Files) -> N
     Raises:
         CorruptFile: `read_folder` would not take it; nothing is written.
     """
+    folder = _written(target, contents, files)
+    if target.exists():
+        remove_folder(target, files)
+    files.rename(folder, target)
+    files.sync(target.parent)
+
+
+def write_folder_once(target: Path, contents: Mapping[str, bytes], files: Files) -> bool:
+    """Write a folder unless one stands there already, which nothing changes any more.
+
+    Args:
+        target: its path.
+        contents: file name -> bytes.
+        files: the file calls.
+
+    Returns:
+        Whether it was written: of several at once, one is told so.
+    """
+    folder = _written(target, contents, files)
+    try:
+        files.rename(folder, target)
+    except OSError:
+        if not target.exists():
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+    files.sync(target.parent)
+    return True
+
+
+def _written(target: Path, contents: Mapping[str, bytes], files: Files) -> Path:
     for name, content in contents.items():
         if len(content) > MAX_FILE_BYTES or not _is_inside(name):
             raise CorruptFile(
@@ -45,10 +76,7 @@ def write_folder(target: Path, contents: Mapping[str, bytes], files: Files) -> N
         files.write(folder / name, content)
     files.write(folder / MANIFEST, _manifest(contents))
     files.sync(folder)
-    if target.exists():
-        remove_folder(target, files)
-    files.rename(folder, target)
-    files.sync(target.parent)
+    return folder
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:

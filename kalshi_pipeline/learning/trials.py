@@ -1,0 +1,48 @@
+"""What training tells the trials ledger: each policy that was validated, chosen or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from kalshi_pipeline.config import TradingConfig
+from kalshi_pipeline.learning.policy import NetworkPolicy
+from kalshi_pipeline.learning.runs import RunKey
+from kalshi_pipeline.learning.validation import Scored
+from kalshi_pipeline.storage.publish import Warehouse
+from kalshi_pipeline.storage.trials import Trial, digest_of, record, weights_of
+
+LIKELIEST = "likeliest action"
+
+
+def recorder(warehouse: Warehouse, key: RunKey, trading: TradingConfig) -> Scored:
+    """What a run's validations are told to: it is on disk before the score is used.
+
+    Args:
+        warehouse: whose ledger.
+        key: of the run.
+        trading: rules of the episodes.
+    """
+    rules = digest_of(asdict(trading))
+
+    def scored(policy: NetworkPolicy, totals: Mapping[tuple[int, str], int]) -> None:
+        (checkpoint,) = policy.checkpoints
+        by_event = sorted(totals.items())
+        trial = Trial(
+            kind="validation",
+            plan=key.plan,
+            phase=key.phase,
+            seed=key.seed,
+            timesteps=checkpoint.state.timesteps_total,
+            algorithm=key.algorithm,
+            policy=LIKELIEST,
+            recipe=key.digest,
+            config=rules,
+            weights=weights_of(checkpoint),
+            sessions=tuple(sorted({session for session, _ in totals})),
+            events=tuple(f"{session}/{event}" for (session, event), _ in by_event),
+            pnl_micro=tuple(int(pnl) for _, pnl in by_event),
+        )
+        record(warehouse, [trial])
+
+    return scored

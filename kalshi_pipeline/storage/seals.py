@@ -1,0 +1,114 @@
+"""Sealed sessions: which are, and who opened them, for which checkpoint and when.
+
+    <root>/seals/session={id}/sealed/    seal.json: sealed by hand; a plan may seal one as well
+    <root>/seals/session={id}/opened/    opening.json: the one look there is
+
+Each is written once and never changed: whoever comes second finds the first.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kalshi_pipeline.errors import AlreadyOpened, CorruptFile
+from kalshi_pipeline.names import session_id
+from kalshi_pipeline.storage.publish import Warehouse, canonical_json
+from kalshi_pipeline.storage.whole_folder import read_folder, write_folder_once
+
+SEALS = "seals"
+_SEALED, _OPENED = "sealed", "opened"
+_SEAL, _OPENING = "seal.json", "opening.json"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The look at a sealed session.
+
+    Args:
+        session: its id.
+        checkpoint: content hash of what is to be judged: for this one it is the first look.
+        plan: whose checkpoint that is, or `by_hand`.
+        reason: why now, in its opener's words.
+        opened_ms: when; Unix milliseconds.
+    """
+
+    session: int
+    checkpoint: str
+    plan: str
+    reason: str
+    opened_ms: int
+
+
+def seal(warehouse: Warehouse, session: int, sealed_ms: int) -> bool:
+    """Seal a session; whether it was not sealed by hand before.
+
+    Args:
+        warehouse: where it is noted.
+        session: its id; it need not be recorded yet.
+        sealed_ms: now; Unix milliseconds.
+    """
+    note = {"session": session, "sealed_ms": sealed_ms}
+    return _once(warehouse, session, _SEALED, {_SEAL: canonical_json(note).encode()})
+
+
+def is_sealed_by_hand(warehouse: Warehouse, session: int) -> bool:
+    """Whether `seal` was called for it in this warehouse."""
+    return (_home(warehouse, session) / _SEALED).is_dir()
+
+
+def sealed_by_hand(warehouse: Warehouse) -> tuple[int, ...]:
+    """Sessions sealed in this warehouse, ascending."""
+    found = (warehouse.root / SEALS).glob(f"session=*/{_SEALED}")
+    return tuple(sorted(session_id(path.parent.name.partition("=")[2]) for path in found))
+
+
+def opening_of(warehouse: Warehouse, session: int) -> Opening | None:
+    """The opening of a session; None of one that nobody has opened.
+
+    Raises:
+        CorruptFile: what was written of it is damaged.
+    """
+    folder = _home(warehouse, session) / _OPENED
+    if not folder.exists():
+        return None
+    try:
+        told: dict[str, Any] = json.loads(read_folder(folder)[_OPENING])
+        return Opening(**told)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CorruptFile("the opening of a session cannot be read", value=str(folder)) from error
+
+
+def open_session(warehouse: Warehouse, opening: Opening) -> Opening:
+    """Open a sealed session for one checkpoint; asked again for the same, the first stands.
+
+    Returns:
+        The opening that holds.
+
+    Raises:
+        AlreadyOpened: it was opened for another checkpoint.
+    """
+    content = {_OPENING: canonical_json(asdict(opening)).encode()}
+    if _once(warehouse, opening.session, _OPENED, content):
+        return opening
+    first = opening_of(warehouse, opening.session)
+    if first is None or first.checkpoint != opening.checkpoint:
+        raise AlreadyOpened(
+            f"it was opened for checkpoint {first.checkpoint[:16] if first else 'unknown'}, and "
+            "there is one first look; what is judged on it now is labelled so, without opening",
+            session=opening.session,
+            rule="opened once",
+        )
+    return first
+
+
+def _home(warehouse: Warehouse, session: int) -> Path:
+    return warehouse.root / SEALS / f"session={session_id(session)}"
+
+
+def _once(warehouse: Warehouse, session: int, name: str, contents: dict[str, bytes]) -> bool:
+    home = _home(warehouse, session)
+    home.mkdir(parents=True, exist_ok=True)
+    return not (home / name).exists() and write_folder_once(home / name, contents, warehouse.files)
