@@ -18,11 +18,14 @@ import pyarrow.parquet as pq
 from kalshi_pipeline import stages
 from kalshi_pipeline.config import EvaluationConfig
 from kalshi_pipeline.errors import IncompatibleCheckpoint, MissingParent
+from kalshi_pipeline.past import candidates_of, course_by_hand, record_judged, trials_on
 from kalshi_pipeline.plan_evaluation import LEARNED
 from kalshi_pipeline.plan_stages import TRAINING_VERSION
 from kalshi_pipeline.recordings.sources import SessionSources
+from kalshi_pipeline.sealed import refuse_sealed, seals_of
 from kalshi_pipeline.session_data import session_facts, session_inputs, universe_of, universes_of
 from kalshi_pipeline.storage.publish import MANIFEST, Recipe, Warehouse
+from kalshi_pipeline.storage.trials import TRIALS, digest_of
 from kalshi_pipeline.storage.whole_folder import write_folder
 from kalshi_pipeline.trading.tape import Universe
 
@@ -133,6 +136,7 @@ def train(
         now_ms: names a new run's folder; Unix milliseconds.
 
     Raises:
+        SessionSealed: a session is kept for one look at the end; names it.
         NotPublished: a session has not been prepared.
         IncompatibleCheckpoint: falling validation had stopped the training to resume.
         TrainingError: what else training raises; `TrainingStopped` where it was asked to stop.
@@ -144,6 +148,7 @@ def train(
     from kalshi_pipeline.learning.trials import recorder
     from kalshi_pipeline.storage.sb3 import export_sb3_zip
 
+    refuse_sealed(warehouse, (*wanted.sessions, *wanted.validate_on), "a training")
     parent = None if start is None else load_model(start)
     snapshot = None if resume is None else load_snapshot(resume)
     settings = wanted.settings
@@ -254,16 +259,19 @@ def evaluate(
 
     Raises:
         NotPublished: a session has not been prepared.
+        SessionSealed: a session is sealed and nobody has opened it.
         EvaluationError: there is no episode at all.
         TrainingError: what `load_model` raises.
     """
     from kalshi_pipeline.evaluation.reports import render_html, render_json
 
+    refuse_sealed(warehouse, sessions, "an evaluation")
     checkpoint = load_model(model)
     universes, exclusions = universes_of(warehouse, sessions, min_episode_steps)
     found = sum(len(universe) for universe in universes.values())
     repeats = max(1, math.ceil(episodes / max(found, 1)))
     judged = _judged(warehouse, checkpoint, universes, exclusions, repeats, progress)
+    record_judged(warehouse, judged.tables[TRIALS], _own(checkpoint, sessions))
     pages = {
         "report.json": render_json(judged.report),
         "report.html": render_html(judged.report),
@@ -285,20 +293,28 @@ def _judged(
 ) -> Evaluation:
     from kalshi_pipeline.evaluation.baselines import baselines
     from kalshi_pipeline.evaluation.evaluate import evaluate as evaluated
-    from kalshi_pipeline.evaluation.evidence import Case
+    from kalshi_pipeline.evaluation.evidence import Case, Past
     from kalshi_pipeline.evaluation.lineage import Lineage
     from kalshi_pipeline.learning.policy import NetworkPolicy
 
     state = checkpoint.state
+    own = _own(checkpoint, tuple(universes))
+    seals = seals_of(warehouse, universes, checkpoint.content_hash)
+    evaluation = replace(EvaluationConfig(), stochastic_repeats=repeats)
+    learned = NetworkPolicy(checkpoint, name=LEARNED, stochastic=True)
+    likeliest = NetworkPolicy(checkpoint, name=f"{LEARNED}, likeliest action", stochastic=False)
+    chose = {entry.session for entry in state.selected_on}
     case = Case(
         universes,
         dict.fromkeys(universes, "asked for by hand"),
-        judged=NetworkPolicy(checkpoint, name=LEARNED, stochastic=True),
+        judged=learned,
         baselines=baselines(),
         used=Lineage.of(
             [asdict(entry) for entry in state.lineage],
             [asdict(entry) for entry in state.selected_on],
             foreign=state.foreign,
+            embargo_ms=evaluation.embargo_ms,
+            looked_at=[seal.session for seal in seals.values() if not seal.first_look],
         ),
         provenance={
             "checkpoint": checkpoint.content_hash,
@@ -309,11 +325,22 @@ def _judged(
             **session_facts(warehouse, universes),
         },
         trading=state.trading,
-        evaluation=replace(EvaluationConfig(), stochastic_repeats=repeats),
-        variants=[NetworkPolicy(checkpoint, name=f"{LEARNED}, likeliest action", stochastic=False)],
+        evaluation=evaluation,
+        variants=[likeliest],
         exclusions=exclusions,
+        past=Past(
+            trials=trials_on(warehouse, chose.union(universes), own),
+            candidates=candidates_of([learned, likeliest], BY_HAND, own, state.trading),
+            training=[course_by_hand(checkpoint)],
+            sealed=[seal.told() for seal in seals.values()],
+        ),
     )
     return evaluated(case, progress)
+
+
+def _own(checkpoint: Checkpoint, sessions: Sequence[int]) -> str:
+    # as the trials of an evaluation by hand are known by: asked for again, they are the same
+    return digest_of([BY_HAND, checkpoint.content_hash, sorted(sessions)])
 
 
 def _parquet(rows: pa.Table) -> bytes:

@@ -229,6 +229,8 @@ class EvaluationConfig:
     confidence: float = 0.95
     min_units: int = 30  # below this many independent events no interval is claimed
     min_seeds: int = 5  # ... and below this many trainings none over seeds
+    # after the end of what was used, beside the longest feature lookback: evaluation.md, section 5
+    embargo_ms: int = 3_600_000
     stochastic_repeats: int = 5  # episodes of a stochastic policy per market segment
     seed: int = 20_251_214
 

@@ -358,6 +358,8 @@ FEATURES = TENSOR_FEATURES + AGENT_FEATURES            # the observation
 TENSOR_WIDTH = len(TENSOR_FEATURES)
 OBSERVATION_WIDTH = len(FEATURES)
 COLUMN = {feature.name: index for index, feature in enumerate(FEATURES)}
+# what looks back further begins anew with each segment or episode
+LONGEST_LOOKBACK_S = max(feature.lookback_s or 0.0 for feature in FEATURES)
 
 
 def markdown_table() -> str:

@@ -10,18 +10,24 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kalshi_pipeline.errors import NotPublished
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
+from kalshi_pipeline.past import candidates_of, courses_of, record_judged, trials_on
 from kalshi_pipeline.plan_stages import EVALUATION, phase_name
-from kalshi_pipeline.plans import Plan
+from kalshi_pipeline.plans import Phase, Plan
+from kalshi_pipeline.sealed import Seal, seals_of
 from kalshi_pipeline.session_data import session_facts, session_inputs, universes_of
 from kalshi_pipeline.stages import Progress
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse
+from kalshi_pipeline.storage.trials import TRIALS, digest_of
 from kalshi_pipeline.trading.tape import Universe
 
 if TYPE_CHECKING:
-    from kalshi_pipeline.evaluation.policies import Policy
+    from kalshi_pipeline.evaluation.evidence import Case
+    from kalshi_pipeline.learning.policy import NetworkPolicy
     from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry
 
 EVALUATION_VERSION = "7"  # raise when equal inputs give another report
@@ -31,55 +37,37 @@ LEARNED = "Learned"  # the judged policy, as reports call it
 def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Generation:
     """The last phase's checkpoint on every session of the plan's evaluation -> report.
 
+    A sealed session that nobody has opened is left out, and the report says so.
+
     Raises:
         NotPublished: a session or the last phase has not been materialized; names it.
+        CorruptFile: published bytes have changed, or the trials ledger is damaged.
     """
     last = plan.phases[-1]
     trained = warehouse.current(phase_name(plan, last.name))
-    inputs = session_inputs(warehouse, plan.roles) | {last.name: trained.content_hash}
+    seals = seals_of(warehouse, plan.roles, trained.content_hash, plan.sealed)
+    judged_on = [s for s in plan.roles if s not in seals or seals[s].opening]
+    inputs = session_inputs(warehouse, judged_on) | {last.name: trained.content_hash}
     config = {
         "roles": {str(session): role for session, role in plan.roles.items()},
+        "sealed": [seal.told() for seal in seals.values()],
         "min_episode_steps": plan.min_episode_steps,
         "trading": asdict(plan.trading),
         "evaluation": asdict(plan.evaluation),
     }
-    recipe = Recipe(EVALUATION_VERSION, config, inputs)
+    own = Recipe(EVALUATION_VERSION, config, inputs).digest  # as its trials are known by
+    trials = trials_on(warehouse, plan.roles, own)
+    recipe = Recipe(EVALUATION_VERSION, config, inputs | {TRIALS: digest_of(trials.to_pylist())})
     name = phase_name(plan, EVALUATION)
     if found := warehouse.made_from(name, None, recipe):
         return found
 
-    from kalshi_pipeline.evaluation.baselines import baselines
     from kalshi_pipeline.evaluation.evaluate import evaluate
-    from kalshi_pipeline.evaluation.evidence import Case
-    from kalshi_pipeline.evaluation.lineage import Lineage
     from kalshi_pipeline.evaluation.reports import render_html, render_json
-    from kalshi_pipeline.storage import checkpoints
 
-    networks = checkpoints.load_seeds(trained.verified())
-    chosen = _chosen_seed(trained)
-    policies, seeds = _judged_policies(networks, chosen)
-    universes, exclusions = universes_of(warehouse, plan.roles, plan.min_episode_steps)
-    states = [network.state for network in networks.values()]
-    selected_on = {entry for state in states for entry in state.selected_on}
-    selected_on |= set(_looked_at(plan, universes))
-    case = Case(
-        universes,
-        plan.roles,
-        judged=policies[0],
-        baselines=baselines(),
-        used=Lineage.of(
-            [asdict(entry) for entry in sorted({e for state in states for e in state.lineage})],
-            [asdict(entry) for entry in sorted(selected_on)],
-            foreign=any(state.foreign for state in states),
-        ),
-        provenance=_provenance(warehouse, plan, trained, chosen, inputs),
-        trading=plan.trading,
-        evaluation=plan.evaluation,
-        variants=policies[1:],
-        seeds=seeds,
-        exclusions=exclusions,
-    )
+    case = _case(warehouse, plan, trained, seals, trials, own, inputs)
     judged = evaluate(case, progress)
+    record_judged(warehouse, judged.tables[TRIALS], own)
     with warehouse.stage(name, None, recipe) as staging:
         (staging.folder / "report.json").write_bytes(render_json(judged.report))
         (staging.folder / "report.html").write_bytes(render_html(judged.report))
@@ -88,10 +76,73 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
         staging.summary.update(
             verdict=judged.report["verdict"]["sentence"],
             schema_version=judged.report["schema_version"],
-            sessions=len(universes),
+            sessions=len(case.universes),
             episodes=judged.tables["ledger"].num_rows,
         )
     return staging.generation
+
+
+def _case(
+    warehouse: Warehouse,
+    plan: Plan,
+    trained: Generation,
+    seals: Mapping[int, Seal],
+    trials: pa.Table,
+    own: str,
+    inputs: Mapping[str, str],
+) -> Case:
+    from kalshi_pipeline.evaluation.baselines import baselines
+    from kalshi_pipeline.evaluation.evidence import Case, Past
+    from kalshi_pipeline.evaluation.lineage import Lineage
+    from kalshi_pipeline.storage import checkpoints
+
+    networks = checkpoints.load_seeds(trained.verified())
+    chosen = _chosen_seed(trained)
+    policies, seeds = _judged_policies(networks, chosen)
+    closed = [seal for seal in seals.values() if seal.opening is None]
+    judged_on = [s for s in plan.roles if s not in {seal.session for seal in closed}]
+    universes, exclusions = universes_of(warehouse, judged_on, plan.min_episode_steps)
+    states = [network.state for network in networks.values()]
+    selected_on = {entry for state in states for entry in state.selected_on}
+    selected_on |= set(_looked_at(plan, universes))
+    return Case(
+        universes,
+        plan.roles,
+        judged=policies[0],
+        baselines=baselines(),
+        used=Lineage.of(
+            [asdict(entry) for entry in sorted({e for state in states for e in state.lineage})],
+            [asdict(entry) for entry in sorted(selected_on)],
+            foreign=any(state.foreign for state in states),
+            embargo_ms=plan.evaluation.embargo_ms,
+            looked_at=[seal.session for seal in seals.values() if not seal.first_look],
+        ),
+        provenance=_provenance(warehouse, plan, trained, chosen, inputs),
+        trading=plan.trading,
+        evaluation=plan.evaluation,
+        variants=policies[1:],
+        seeds=seeds,
+        exclusions=[
+            *exclusions,
+            *({"session": seal.session, "reason": "sealed, not opened"} for seal in closed),
+        ],
+        past=Past(
+            trials=trials,
+            candidates=candidates_of(policies, plan.name, own, plan.trading),
+            training=[
+                course for phase in plan.phases for course in _courses(warehouse, plan, phase)
+            ],
+            sealed=[seal.told() for seal in seals.values()],
+        ),
+    )
+
+
+def _courses(warehouse: Warehouse, plan: Plan, phase: Phase) -> list[dict[str, Any]]:
+    # an earlier phase may have been removed since: then its course is not known
+    try:
+        return courses_of(phase.name, warehouse.current(phase_name(plan, phase.name)))
+    except NotPublished:
+        return []
 
 
 def _chosen_seed(trained: Generation) -> int:
@@ -105,13 +156,13 @@ def _chosen_seed(trained: Generation) -> int:
 
 def _judged_policies(
     networks: Mapping[int, Checkpoint], chosen: int
-) -> tuple[list[Policy], dict[int, str]]:
+) -> tuple[list[NetworkPolicy], dict[int, str]]:
     # the chosen seed's policy, then its variants; and how the policy of each seed is called
     from kalshi_pipeline.learning.policy import NetworkPolicy
 
     seeds = {seed: f"{LEARNED}, seed {seed}" for seed in networks} | {chosen: LEARNED}
     together = f"Ensemble of {len(networks)}"
-    variants: list[Policy] = [
+    variants = [
         NetworkPolicy(networks[chosen], name=f"{LEARNED}, likeliest action", stochastic=False)
     ]
     if len(networks) > 1:

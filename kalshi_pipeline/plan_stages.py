@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from kalshi_pipeline.errors import CorruptCheckpoint, CorruptFile, MissingParent, NotPublished
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
 from kalshi_pipeline.plans import Phase, Plan
+from kalshi_pipeline.sealed import refuse_sealed
 from kalshi_pipeline.session_data import session_inputs, universe_of
 from kalshi_pipeline.storage.publish import EXPORTS, Generation, Recipe, Warehouse
 from kalshi_pipeline.trading.tape import Universe
@@ -56,6 +57,7 @@ def train_phase(
         stop: asked after each update; once it says yes, the run is saved and training ends.
 
     Raises:
+        SessionSealed: a session of the phase is kept for one look at the end; names it.
         NotPublished: a session of the phase has not been materialized; names it.
         MissingParent: the phase to continue from has no checkpoint of one of the seeds.
         CorruptCheckpoint: the parent's checkpoint is damaged.
@@ -64,6 +66,7 @@ def train_phase(
         TrainingStopped: `stop` said yes.
     """
     validation = plan.validation_sessions(phase)
+    refuse_sealed(warehouse, (*phase.sessions, *validation), f"{phase.name} of {plan.name}")
     inputs = session_inputs(warehouse, (*phase.sessions, *validation))
     parent = _parent(warehouse, plan, phase)
     watched = asdict(plan.watch)

@@ -9,24 +9,30 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from kalshi_pipeline import by_hand
-from kalshi_pipeline.by_hand import Wanted, Watching
+from kalshi_pipeline.by_hand import BY_HAND, Wanted, Watching
 from kalshi_pipeline.config import PPOConfig, TradingConfig
 from kalshi_pipeline.errors import (
     CorruptCheckpoint,
     ForeignModel,
     IncompatibleCheckpoint,
     MissingParent,
+    SessionSealed,
 )
 from kalshi_pipeline.learning import phase_run
 from kalshi_pipeline.learning.phase_run import RunSettings
+from kalshi_pipeline.learning.run_checkpoints import described
 from kalshi_pipeline.learning.runs import TRAINED_MODELS
 from kalshi_pipeline.recordings.sources import SessionSources
+from kalshi_pipeline.session_data import universe_of
 from kalshi_pipeline.storage import checkpoints
 from kalshi_pipeline.storage.checkpoints import TRAINER
 from kalshi_pipeline.storage.publish import Files, Recipe, Warehouse
+from kalshi_pipeline.storage.seals import seal
+from kalshi_pipeline.storage.trials import LIKELIEST, SAMPLED, read_trials, weights_of
 from kalshi_pipeline.storage.whole_folder import read_folder, write_folder
 from tests.checkpoints import small_checkpoint
 
@@ -239,3 +245,43 @@ def test_a_foreign_model_is_judged_and_never_called_clean(warehouse, trained, tm
     elsewhere.write_bytes(trained.model.read_bytes())
     _, report = judged(warehouse, elsewhere, (903,), 1)
     assert report["labels"].keys() == {"unknown"}
+
+
+def test_every_validation_of_a_training_is_a_trial(warehouse, trained):
+    run = described(trained.folder)["key"]["digest"]
+    rows = [row for row in read_trials(warehouse).to_pylist() if row["recipe"] == run]
+    validated = [at for at, _ in trained.result.validations]
+    assert sorted(row["timesteps"] for row in rows) == validated == [128, 256, 384]
+    assert {(row["kind"], row["plan"], row["seed"]) for row in rows} == {("validation", BY_HAND, 3)}
+    dollars = dict(trained.result.validations)
+    events = {event for row in rows for event in row["events"]}
+    assert all(event.startswith("902/") for event in events)
+    episodes = len(universe_of(warehouse, (902,), 50))
+    for row in rows:
+        mean = sum(row["pnl_micro"]) / episodes / 1e6
+        assert mean == pytest.approx(dollars[row["timesteps"]])
+    best = weights_of(trained.result.best)
+    assert best in {row["weights"] for row in rows}
+
+
+def test_an_evaluation_counts_what_was_tried_and_is_a_trial_itself(warehouse, trained):
+    before = read_trials(warehouse).num_rows
+    judged(warehouse, trained.folder, (901,), 1)
+    rows = read_trials(warehouse).to_pylist()
+    own = [row for row in rows if row["kind"] == "evaluation" and row["sessions"] == [901]]
+    assert {row["policy"] for row in own} == {SAMPLED, LIKELIEST}
+    assert len(rows) == before + 2
+    again, _ = judged(warehouse, trained.folder, (901,), 1)
+    assert read_trials(warehouse).num_rows == before + 2
+    told = pq.read_table(again.report.with_name("trials.parquet")).to_pylist()
+    assert [row for row in told if row["kind"] == "evaluation" and row["recipe"] == own[0]["recipe"]]
+
+
+def test_nobody_trains_validates_or_judges_on_a_sealed_session(warehouse, trained, tmp_path):
+    store = Warehouse(tmp_path)
+    assert seal(store, 902, 0)
+    with pytest.raises(SessionSealed, match="902") as refused:
+        train(store)
+    assert refused.value.session == 902
+    with pytest.raises(SessionSealed, match="902"):
+        judged(store, trained.folder, (902,), 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from kalshi_pipeline.evaluation.policies import cheats
 from kalshi_pipeline.evaluation.reports.schema import SCHEMA_VERSION
 from kalshi_pipeline.evaluation.samples import Sample, shape, take
 from kalshi_pipeline.evaluation.seeds import OverSeeds, over_seeds
+from kalshi_pipeline.evaluation.trials import trials_table
 from kalshi_pipeline.evaluation.verdict import Cell, verdict
 
 VALIDATION = "validation"
@@ -51,7 +52,8 @@ def evaluate(case: Case, progress: Callable[[str], None]) -> Evaluation:
     report = {key: section(evidence) for key, section in _SECTIONS}
     for key, judgement in _JUDGEMENTS:
         report[key] = judgement(evidence, report)
-    return Evaluation(report, {name: table(evidence) for name, table in _TABLES})
+    made = {name: table(evidence) for name, table in _TABLES}
+    return Evaluation(report, {name: rows for name, rows in made.items() if rows is not None})
 
 
 def _judged_sample(evidence: Evidence) -> Sample:
@@ -142,10 +144,13 @@ def _sessions(evidence: Evidence) -> list[dict[str, Any]]:
     return sections
 
 
-def _exclusions(excluded: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _exclusions(evidence: Evidence) -> list[dict[str, Any]]:
     counts: Counter[tuple[int, str]] = Counter()
-    for entry in excluded:
+    for entry in evidence.case.exclusions:
         counts[(int(entry["session"]), str(entry["reason"]))] += entry.get("count", 1)
+    for session, universe in evidence.case.universes.items():
+        if not len(universe):
+            counts[(session, "the whole session: no episode in it")] += 1
     return [
         {"session": session, "reason": reason, "count": count}
         for (session, reason), count in sorted(counts.items())
@@ -200,7 +205,8 @@ _SECTIONS: tuple[tuple[str, Callable[[Evidence], Any]], ...] = (
     ("settings", _settings),
     ("labels", lambda evidence: _labels(evidence.ledger)),
     ("lineage_end_ms", lambda evidence: evidence.case.used.end_ms),
-    ("exclusions", lambda evidence: _exclusions(evidence.case.exclusions)),
+    ("exclusions", _exclusions),
+    ("sealed", lambda evidence: [dict(seal) for seal in evidence.case.past.sealed]),
     ("headline", _headline),
     ("paired", lambda evidence: [asdict(each) for each in evidence.once(_paired)]),
     ("seeds", _seeds),
@@ -212,6 +218,7 @@ _JUDGEMENTS: tuple[tuple[str, Callable[[Evidence, Mapping[str, Any]], Any]], ...
     ("verdict", _verdict),
     ("criteria", _criteria),
 )
-_TABLES: tuple[tuple[str, Callable[[Evidence], pa.Table]], ...] = (
+_TABLES: tuple[tuple[str, Callable[[Evidence], pa.Table | None]], ...] = (
     ("ledger", lambda evidence: evidence.ledger),
+    ("trials", trials_table),
 )

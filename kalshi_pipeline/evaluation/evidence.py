@@ -24,6 +24,24 @@ _Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
+class Past:
+    """What there was before the judgement.
+
+    Args:
+        trials: every candidate scored so far but those of this case, a row each, as
+            `storage/trials.py` keeps them; None where nobody counted.
+        candidates: name of a judged policy or variant -> the columns that say who it is.
+        training: a course of training a phase and seed: validations, alerts, last figures.
+        sealed: what became of each sealed session of the case.
+    """
+
+    trials: pa.Table | None = None
+    candidates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    training: Sequence[Mapping[str, Any]] = ()
+    sealed: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
 class Case:
     """A policy to be judged beside others, and the sessions it is judged on.
 
@@ -42,6 +60,7 @@ class Case:
         seeds: seed -> name of the policy it trained, among the judged one and the variants; empty
             or one where there is nothing to compare.
         exclusions: `{session, reason}` and optionally `count`, one for each thing left out.
+        past: trials, courses of training, sealed sessions.
 
     Raises:
         EvaluationError: names not unique, a session without a role, or no episode at all.
@@ -58,6 +77,7 @@ class Case:
     variants: Sequence[Policy] = ()
     seeds: Mapping[int, str] = field(default_factory=dict)
     exclusions: Sequence[Mapping[str, Any]] = ()
+    past: Past = field(default_factory=Past)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be judged."""

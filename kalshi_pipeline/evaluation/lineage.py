@@ -12,6 +12,9 @@ from functools import cached_property
 from typing import Any
 
 from kalshi_pipeline.errors import EvaluationError
+from kalshi_pipeline.feature_table import LONGEST_LOOKBACK_S
+
+LONGEST_LOOKBACK_MS = round(LONGEST_LOOKBACK_S * 1_000)
 
 
 class Label(StrEnum):
@@ -22,6 +25,8 @@ class Label(StrEnum):
     SEEN_EVENT = "seen_event"  # another market or session of an event that was used
     UNKNOWN = "unknown"  # the weights were made by others, who did not say from what
     BACKWARD = "backward"  # of a session that was used, or recorded before the end of what was
+    EMBARGO = "embargo"  # begins too soon after the end of what was used
+    LOOKED_AT = "looked_at"  # of a sealed session that was opened for another checkpoint
     CLEAN_FORWARD = "clean_forward"  # none of these
 
 
@@ -35,6 +40,9 @@ class Lineage:
         events: every Kalshi event among both.
         end_ms: end of the last time range used; None where nothing was.
         foreign: others made the weights, or some they continued from: more may have been used.
+        apart_ms: how long after `end_ms` an episode must begin to be clean: the embargo, and what
+            the features of its first step remember.
+        looked_at: sealed sessions that another checkpoint was judged on first.
     """
 
     trained: frozenset[tuple[int, str]]
@@ -42,6 +50,8 @@ class Lineage:
     events: frozenset[str]
     end_ms: int | None
     foreign: bool = False
+    apart_ms: int = 0
+    looked_at: frozenset[int] = frozenset()
 
     @cached_property
     def sessions(self) -> frozenset[int]:
@@ -55,6 +65,8 @@ class Lineage:
         selected_on: Iterable[Mapping[str, Any]] = (),
         *,
         foreign: bool = False,
+        embargo_ms: int | None = None,
+        looked_at: Iterable[int] = (),
     ) -> Lineage:
         """Read a checkpoint's lineage.
 
@@ -62,6 +74,9 @@ class Lineage:
             trained: ranges `{session, event, market, start_ms, end_ms}` used by the weights.
             selected_on: the same, used to choose.
             foreign: whether others made the weights.
+            embargo_ms: kept apart from the end of what was used, beside the longest lookback of a
+                feature; None: neither.
+            looked_at: sealed sessions that another checkpoint was judged on first.
 
         Raises:
             EvaluationError: a range lacks a field; an unreadable lineage proves nothing clean.
@@ -74,6 +89,8 @@ class Lineage:
                 events=frozenset(str(used["event"]) for used in train + select),
                 end_ms=max((int(used["end_ms"]) for used in train + select), default=None),
                 foreign=foreign,
+                apart_ms=0 if embargo_ms is None else embargo_ms + LONGEST_LOOKBACK_MS,
+                looked_at=frozenset(looked_at),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise EvaluationError(
@@ -92,4 +109,8 @@ class Lineage:
             return Label.UNKNOWN
         if session in self.sessions or (self.end_ms is not None and start_ms < self.end_ms):
             return Label.BACKWARD
+        if self.end_ms is not None and start_ms < self.end_ms + self.apart_ms:
+            return Label.EMBARGO
+        if session in self.looked_at:
+            return Label.LOOKED_AT
         return Label.CLEAN_FORWARD

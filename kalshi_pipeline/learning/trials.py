@@ -10,9 +10,7 @@ from kalshi_pipeline.learning.policy import NetworkPolicy
 from kalshi_pipeline.learning.runs import RunKey
 from kalshi_pipeline.learning.validation import Scored
 from kalshi_pipeline.storage.publish import Warehouse
-from kalshi_pipeline.storage.trials import Trial, digest_of, record, weights_of
-
-LIKELIEST = "likeliest action"
+from kalshi_pipeline.storage.trials import LIKELIEST, Trial, digest_of, record, weights_of
 
 
 def recorder(warehouse: Warehouse, key: RunKey, trading: TradingConfig) -> Scored:
@@ -27,7 +25,6 @@ def recorder(warehouse: Warehouse, key: RunKey, trading: TradingConfig) -> Score
 
     def scored(policy: NetworkPolicy, totals: Mapping[tuple[int, str], int]) -> None:
         (checkpoint,) = policy.checkpoints
-        by_event = sorted(totals.items())
         trial = Trial(
             kind="validation",
             plan=key.plan,
@@ -40,8 +37,8 @@ def recorder(warehouse: Warehouse, key: RunKey, trading: TradingConfig) -> Score
             config=rules,
             weights=weights_of(checkpoint),
             sessions=tuple(sorted({session for session, _ in totals})),
-            events=tuple(f"{session}/{event}" for (session, event), _ in by_event),
-            pnl_micro=tuple(int(pnl) for _, pnl in by_event),
+            events=tuple(f"{session}/{event}" for session, event in totals),
+            pnl_micro=tuple(totals.values()),
         )
         record(warehouse, [trial])
 

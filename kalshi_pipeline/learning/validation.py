@@ -6,7 +6,6 @@ trades them: liquidation or settlement, fees on.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -59,8 +58,8 @@ class Validator:
         universe: of the validation sessions.
         trading: rules of the episodes.
         max_steps: see `validation_episodes`.
-        scored: told of each policy what each (session, event) came to, in micro-dollars: a policy
-            that was scored is a trial, whether it is chosen or not.
+        scored: told of each policy what each (session, event) came to, in micro-dollars and in
+            the order in which they end: a policy that was scored is a trial, chosen or not.
 
     Attributes:
         episodes: indices of those it plays.
@@ -82,13 +81,19 @@ class Validator:
             )
         self.episodes = validation_episodes(universe, max_steps)
         self._universe, self._trading, self._scored = universe, trading, scored
+        ends: dict[tuple[int, str], int] = {}
+        for index in self.episodes.tolist():
+            episode = universe.episodes[index]
+            event = (episode.session, episode.event)
+            ends[event] = max(episode.end_ms, ends.get(event, episode.end_ms))
+        self._events = sorted(ends, key=lambda event: (ends[event], event))
 
     def __call__(self, policy: NetworkPolicy) -> float:
         """Play the episodes with a deterministic policy."""
         no_chance = np.random.default_rng(0)  # a greedy actor never draws on it
         played = policy.play(self._universe, self._trading, self.episodes, no_chance)
         pnl = [summary.pnl_micro for summary in played.summaries]
-        totals: Counter[tuple[int, str]] = Counter()
+        totals = dict.fromkeys(self._events, 0)
         for index, earned in zip(self.episodes.tolist(), pnl, strict=True):
             episode = self._universe.episodes[index]
             totals[episode.session, episode.event] += earned

@@ -28,6 +28,7 @@ from kalshi_pipeline.storage.tables import read_table
 from kalshi_pipeline.storage.whole_folder import replace_file
 
 TRIALS = "trials"
+SAMPLED, LIKELIEST = "sampled", "likeliest action"
 _DIGITS = 16
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.parquet", re.ASCII)
 
@@ -66,12 +67,12 @@ class Trial:
         seed: of the training.
         timesteps: environment steps behind the weights, parents included.
         algorithm: how it learned.
-        policy: how it plays: "likeliest action", or as the report calls it.
+        policy: how it plays: `LIKELIEST` or `SAMPLED`.
         recipe: digest of the training or evaluation that scored it.
         config: digest of the rules of the episodes.
         weights: see `weights_of`.
         sessions: it was scored on.
-        events: `[C]` "session/event", sorted.
+        events: `[C]` "session/event", in the order in which they end.
         pnl_micro: `[C]` what each event came to: sum over its market segments of the mean over
             repeats; fees on, liquidation mark.
     """
@@ -107,19 +108,27 @@ def digest_of(settings: object) -> str:
 
 
 def record(warehouse: Warehouse, trials: Sequence[Trial]) -> Path:
+    """Add trials to the ledger; see `record_rows`."""
+    rows = [asdict(trial) for trial in trials]
+    return record_rows(warehouse, pa.Table.from_pylist(rows, schema=TRIAL_SCHEMA))
+
+
+def record_rows(warehouse: Warehouse, trials: pa.Table) -> Path:
     """Add a set of one recipe to the ledger; a set that is there, whole, stays as it is.
+
+    Args:
+        warehouse: whose ledger.
+        trials: `TRIAL_SCHEMA`, at least one row.
 
     Raises:
         ValueError: no trial, or trials of several recipes.
     """
-    (recipe,) = {trial.recipe for trial in trials}
-    table = pa.Table.from_pylist([asdict(trial) for trial in trials], schema=TRIAL_SCHEMA)
-    name = f"{recipe[:_DIGITS]}-{_content(table)}.parquet"
-    path = warehouse.root / TRIALS / name
+    (recipe,) = set(trials["recipe"].to_pylist())
+    path = warehouse.root / TRIALS / f"{recipe[:_DIGITS]}-{_content(trials)}.parquet"
     if not (path.is_file() and _is_whole(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
         sink = io.BytesIO()
-        pq.write_table(table, sink, compression="zstd")
+        pq.write_table(trials, sink, compression="zstd")
         replace_file(path, sink.getvalue(), warehouse.files)
     return path
 

@@ -29,11 +29,16 @@ MAY_IMPORT = {
     "learning": BASE | {"trading", "storage"},
     "evaluation": BASE | {"trading"},
     "stages": DATA | {"plans", "storage"},
+    "sealed": BASE | {"plans", "storage"},
+    "past": BASE | {"storage", "learning"},
     "session_data": DATA | {"storage", "stages", "trading"},
-    "plan_stages": DATA | {"plans", "storage", "stages", "session_data", "trading", "learning"},
+    "plan_stages": DATA
+    | {"plans", "sealed", "storage", "stages", "session_data", "trading", "learning"},
     "plan_evaluation": DATA
     | {
+        "past",
         "plans",
+        "sealed",
         "storage",
         "stages",
         "session_data",
@@ -44,6 +49,8 @@ MAY_IMPORT = {
     },
     "by_hand": DATA
     | {
+        "past",
+        "sealed",
         "storage",
         "stages",
         "session_data",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -118,10 +119,8 @@ def test_a_crash_at_any_file_call_leaves_a_whole_row_or_none(tmp_path):
     ends = []
     for k in range(4):
         root = tmp_path / str(k)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             record(Warehouse(root, Dying(k)), [ONE])
-        except KeyboardInterrupt:
-            pass
         found = read_trials(Warehouse(root)).num_rows
         record(Warehouse(root), [ONE])
         assert read_trials(Warehouse(root)).num_rows == 1
