@@ -237,3 +237,27 @@ def test_a_phase_validates_on_what_neither_it_nor_a_phase_before_it_learns_from(
     plan = load_plan("quick")
     later = replace(plan.phases[0], name="phase_4", parent="phase_2")
     assert plan.validation_sessions(later) == ()  # its parent has learned from it
+
+
+def test_a_session_can_be_sealed(folder):
+    found = load(folder, GOOD + "sealed = true\n")
+    assert found.sealed == (3,)
+    assert load(folder, GOOD).sealed == ()
+
+
+def test_the_training_plans_forward_test_is_sealed():
+    assert load_plan("training_plan").sealed == (71,)
+    assert load_plan("quick").sealed == load_plan("recorded").sealed == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (GOOD + 'sealed = "yes"\n', "true or false"),
+        (GOOD.replace("forward test", "validation") + "sealed = true\n", "cannot validate"),
+        (GOOD.replace("session = 3", "session = 2") + "sealed = true\n", "phase_2 cannot train"),
+    ],
+)
+def test_what_is_sealed_is_only_for_the_end(folder, content, message):
+    with pytest.raises(PlanError, match=message):
+        load(folder, content)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import time
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -84,12 +87,70 @@ def add_commands(actions: Any) -> None:
     for parser in (listing, analyze, summary, view):
         add_json(parser)
     _add_export(actions)
+    _add_seals(actions)
     registering = command(
         actions, "register", _register, "make sessions known to Dagster's instance",
         "Add sessions to Dagster's partitions, so that its UI and its command line know them.",
     )  # fmt: skip
     registering.add_argument("session", type=session_argument, nargs="+")
     registering.set_defaults(dagster=True)
+
+
+def _add_seals(actions: Any) -> None:
+    sealing = command(
+        actions, "seal", _seal, "keep a session for one look at the end",
+        "Seal sessions: nothing learns from them, chooses by them or is judged on them until they "
+        "are opened. A session need not be recorded yet.",
+    )  # fmt: skip
+    sealing.add_argument("session", type=session_argument, nargs="+")
+    opening = command(
+        actions, "open", _open, "open a sealed session, once, for one checkpoint",
+        "Open a sealed session for the checkpoint that is to be judged on it. The date is recorded, "
+        "and what is judged on the session later says that it was not the first.",
+    )  # fmt: skip
+    opening.add_argument("session", type=session_argument)
+    opening.add_argument("--reason", required=True, help="why now; the report shows it")
+    judged = opening.add_mutually_exclusive_group()
+    judged.add_argument(
+        "--plan", default=DEFAULT_PLAN, choices=plan_names(),
+        help="whose last phase is to be judged",
+    )  # fmt: skip
+    judged.add_argument(
+        "--model-path", type=Path, metavar="PATH", help="or a model, as `kalshi evaluate` takes it"
+    )
+
+
+def _seal(options: argparse.Namespace) -> None:
+    from kalshi_pipeline.storage.seals import seal
+
+    warehouse = open_warehouse(warehouse_root())
+    for session in options.session:
+        new = seal(warehouse, session, _now_ms())
+        print(f"session {session}: {'sealed' if new else 'was sealed before'}")
+
+
+def _open(options: argparse.Namespace) -> None:
+    from kalshi_pipeline.by_hand import BY_HAND, load_model
+    from kalshi_pipeline.plan_stages import phase_name
+    from kalshi_pipeline.sealed import open_for
+
+    warehouse = open_warehouse(warehouse_root())
+    if options.model_path:
+        checkpoint, plan = load_model(options.model_path).content_hash, BY_HAND
+    else:
+        last = load_plan(options.plan).phases[-1].name
+        plan = options.plan
+        checkpoint = warehouse.current(phase_name(load_plan(plan), last)).content_hash
+    opened = open_for(warehouse, options.session, checkpoint, plan, options.reason, _now_ms())
+    date = datetime.fromtimestamp(opened.opened_ms / 1000, UTC).isoformat(timespec="seconds")
+    print(
+        f"session {opened.session}: opened {date} for {opened.plan}, checkpoint "
+        f"{opened.checkpoint[:16]}: {opened.reason}"
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _list(options: argparse.Namespace) -> None:

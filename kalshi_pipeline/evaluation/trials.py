@@ -64,7 +64,7 @@ class Trials:
         return np.stack(columns, axis=1) / MICRO_PER_CENT
 
     def sharpes(self) -> NDArray[np.float64]:
-        """`[n]` Sharpe ratio per event of candidates with two events or more; 0: it never varies."""
+        """`[n]` Sharpe ratio per event of candidates with two events or more; 0: no variation."""
         found = []
         for row in self.distinct.values():
             pnl = np.asarray(row["pnl_micro"], np.float64)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kalshi_pipeline.errors import EvaluationError
-from kalshi_pipeline.evaluation.lineage import Label, Lineage
+from kalshi_pipeline.evaluation.lineage import LONGEST_LOOKBACK_MS, Label, Lineage
+from kalshi_pipeline.feature_table import FEATURES
 
 
 def used(session: int, event: str, market: str, end_ms: int) -> dict[str, object]:
@@ -57,3 +58,24 @@ def test_a_policy_that_used_nothing_is_clean_everywhere() -> None:
 def test_a_lineage_that_cannot_be_read_proves_nothing(broken: dict[str, object]) -> None:
     with pytest.raises(EvaluationError, match="lineage"):
         Lineage.of([broken])
+
+
+def test_an_episode_right_after_what_was_used_is_under_embargo() -> None:
+    apart = 3_600_000 + LONGEST_LOOKBACK_MS
+    kept = Lineage.of([used(1, "A", "A-1", 1_000)], embargo_ms=3_600_000)
+    assert kept.label(2, "B", "B-1", 999) is Label.BACKWARD
+    assert kept.label(2, "B", "B-1", 1_000) is Label.EMBARGO
+    assert kept.label(2, "B", "B-1", 999 + apart) is Label.EMBARGO
+    assert kept.label(2, "B", "B-1", 1_000 + apart) is Label.CLEAN_FORWARD
+
+
+def test_the_lookback_is_that_of_the_slowest_feature() -> None:
+    slowest = max(feature.lookback_s or 0 for feature in FEATURES)
+    assert slowest * 1_000 == LONGEST_LOOKBACK_MS == 600_000
+
+
+def test_a_sealed_session_that_another_checkpoint_saw_first_is_not_clean() -> None:
+    later = Lineage.of([used(1, "A", "A-1", 1_000)], looked_at=[71])
+    assert later.label(71, "B", "B-1", 9_000) is Label.LOOKED_AT
+    assert later.label(72, "B", "B-1", 9_000) is Label.CLEAN_FORWARD
+    assert later.label(71, "A", "A-2", 9_000) is Label.SEEN_EVENT

@@ -181,11 +181,12 @@ def _quick(
     )
 
 
-# Small sessions for tests; each has the events of its own batch, 903 has no others.
+# Small sessions for tests; each has the events of its own batch, 903 has no others and begins after
+# the embargo that follows 902.
 QUICK_PROFILES = _by_id(
     _quick(901, "training", "2026-06-01T18:00:00", 36, 6_000, settling=0.7),
     _quick(902, "validation", "2026-06-03T18:00:00", 30, 4_000, settling=0.7),
-    _quick(903, "test", "2026-06-05T18:00:00", 40, 5_600, settling=1.0),
+    _quick(903, "test", "2026-06-05T20:00:00", 40, 5_600, settling=1.0),
 )
 
 

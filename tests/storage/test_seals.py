@@ -1,0 +1,112 @@
+"""Sealed sessions: noted once, opened once, for one checkpoint."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from kalshi_pipeline import sealed
+from kalshi_pipeline.errors import AlreadyOpened, CorruptFile, SessionSealed
+from kalshi_pipeline.sealed import closed_sessions, open_for, refuse_sealed, seals_of
+from kalshi_pipeline.storage.publish import Warehouse
+from kalshi_pipeline.storage.seals import Opening, open_session, opening_of, seal
+
+OPENING = Opening(71, "a" * 16, "training_plan", "the end of the plan", 1_766_000_000_000)
+
+
+@pytest.fixture
+def warehouse(tmp_path, monkeypatch):
+    monkeypatch.setattr(sealed, "plan_names", lambda: ())  # what is sealed here is sealed by hand
+    return Warehouse(tmp_path)
+
+
+def test_a_session_is_sealed_once(warehouse):
+    assert seal(warehouse, 71, 5)
+    assert not seal(warehouse, 71, 6)
+    note = warehouse.root / "seals" / "session=71" / "sealed" / "seal.json"
+    assert json.loads(note.read_bytes()) == {"session": 71, "sealed_ms": 5}
+    assert closed_sessions(warehouse) == (71,)
+
+
+def test_an_opening_is_kept_with_its_date_checkpoint_and_reason(warehouse):
+    seal(warehouse, 71, 5)
+    assert opening_of(warehouse, 71) is None
+    assert open_for(warehouse, 71, "a" * 16, "training_plan", " why ", 9) == Opening(
+        71, "a" * 16, "training_plan", "why", 9
+    )
+    assert opening_of(warehouse, 71) == Opening(71, "a" * 16, "training_plan", "why", 9)
+    assert closed_sessions(warehouse) == ()
+
+
+def test_opened_again_for_the_same_checkpoint_the_first_opening_stands(warehouse):
+    open_session(warehouse, OPENING)
+    later = replace(OPENING, opened_ms=OPENING.opened_ms + 1, reason="another")
+    assert open_session(warehouse, later) == OPENING
+
+
+def test_it_is_not_opened_for_a_second_checkpoint(warehouse):
+    open_session(warehouse, OPENING)
+    with pytest.raises(AlreadyOpened, match="one first look"):
+        open_session(warehouse, replace(OPENING, checkpoint="b" * 16))
+    assert opening_of(warehouse, 71) == OPENING
+
+
+def test_of_many_who_open_it_at_once_one_does(warehouse):
+    def attempt(number):
+        try:
+            return open_session(warehouse, replace(OPENING, checkpoint=f"{number:016x}"))
+        except AlreadyOpened:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        opened = [one for one in pool.map(attempt, range(16)) if one]
+    assert opened == [opening_of(warehouse, 71)]
+
+
+def test_an_opening_that_was_changed_is_no_opening(warehouse):
+    open_session(warehouse, OPENING)
+    path = warehouse.root / "seals" / "session=71" / "opened" / "opening.json"
+    path.write_text(path.read_text().replace("aaaa", "bbbb"))
+    with pytest.raises(CorruptFile):
+        opening_of(warehouse, 71)
+
+
+def test_only_a_sealed_session_is_opened_and_only_for_a_reason(warehouse):
+    with pytest.raises(SessionSealed, match="nothing to open"):
+        open_for(warehouse, 71, "a" * 16, "by_hand", "why", 9)
+    seal(warehouse, 71, 5)
+    with pytest.raises(SessionSealed, match="say why"):
+        open_for(warehouse, 71, "a" * 16, "by_hand", "  ", 9)
+
+
+def test_what_is_sealed_is_refused_until_it_is_opened(warehouse):
+    refuse_sealed(warehouse, (70, 71), "a training")
+    seal(warehouse, 71, 5)
+    with pytest.raises(SessionSealed, match="session 71 is sealed") as refused:
+        refuse_sealed(warehouse, (70, 71), "a training")
+    assert refused.value.session == 71
+    open_session(warehouse, OPENING)
+    refuse_sealed(warehouse, (70, 71), "a training")
+
+
+def test_a_look_is_the_first_only_for_the_checkpoint_it_was_opened_for(warehouse):
+    seal(warehouse, 71, 5)
+    (closed,) = seals_of(warehouse, (70, 71), "a" * 16).values()
+    assert (closed.told()["status"], closed.first_look) == ("sealed, not opened", False)
+    open_session(warehouse, OPENING)
+    first, later = (seals_of(warehouse, (71,), checkpoint * 16)[71] for checkpoint in "ab")
+    assert (first.first_look, later.first_look) == (True, False)
+    assert later.told()["checkpoint"] == "a" * 16
+    assert later.told()["opened_ms"] == OPENING.opened_ms
+
+
+def test_a_plan_that_ships_seals_for_everyone(tmp_path):
+    sealing = [name for name in sealed.plan_names() if sealed.load_plan(name).sealed]
+    for name in sealing:
+        for session in sealed.load_plan(name).sealed:
+            with pytest.raises(SessionSealed):
+                refuse_sealed(Warehouse(tmp_path), (session,), "a training")
+    assert sealing == ["training_plan"]
