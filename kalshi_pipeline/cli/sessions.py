@@ -105,7 +105,7 @@ def _add_seals(actions: Any) -> None:
     sealing.add_argument("session", type=session_argument, nargs="+")
     opening = command(
         actions, "open", _open, "open a sealed session, once, for one checkpoint",
-        "Open a sealed session for the checkpoint that is to be judged on it. The date is recorded, "
+        "Open a sealed session for the checkpoint that is to be judged on it. The date is noted, "
         "and what is judged on the session later says that it was not the first.",
     )  # fmt: skip
     opening.add_argument("session", type=session_argument)
