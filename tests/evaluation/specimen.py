@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kalshi_pipeline.config import EvaluationConfig, TradingConfig
+from tests.evaluation import specimen_sections
 
 BASELINES = (
     "Hold", "Random", "Own actions, shuffled", "Passive two-sided", "Passive buy-only",
@@ -193,6 +194,9 @@ def _more(rng: np.random.Generator, names: list[str], judged: str, mark: str) ->
             ],
             "queue_break_even_alpha": 0.5,
         },
+        "behaviour": specimen_sections.behaviour(rng, judged, mark),
+        "features": specimen_sections.features(rng),
+        "generalisation": specimen_sections.generalisation(mark),
     }
 
 

@@ -39,12 +39,12 @@ def dot_chart(title: str, rows: Sequence[Dot], label: str) -> str:
     canvas = Canvas(title, ROW * len(rows) + 50, left=names)
     scale = canvas.horizontal(*_frame(rows))
     canvas.x_axis(scale, label)
+    alike = all(row.judged for row in rows)  # then no name needs to stand out
     for place, row in enumerate(rows):
         y = canvas.top + ROW * (place + 0.5)
         shade = "judged" if row.judged else "other"
-        canvas.text(
-            names - 6, y + 3.5, row.name, anchor="end", shade=f"name {shade}", room=names - 8
-        )
+        named = "name other" if alike else f"name {shade}"
+        canvas.text(names - 6, y + 3.5, row.name, anchor="end", shade=named, room=names - 8)
         if row.value is None:
             continue
         hint = f"{row.name}: {row.value:+,.2f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from kalshi_pipeline.evaluation.charts.svg import Canvas, Scale, spanning, width_of
 
@@ -70,22 +71,15 @@ def line_chart(
                 canvas.area(
                     [xs(a) for a in x], [ys(v) for v in one.low], [ys(v) for v in one.high], shade
                 )
-        drawn = [
-            (xs(a), min(max(ys(value), ceiling), floor))
-            for a, value in zip(x, one.y, strict=True)
-            if value is not None
-        ]
-        canvas.path(drawn, shade, one.name)
+        drawn = [(xs(a), ys(value)) for a, value in zip(x, one.y, strict=True) if value is not None]
+        for run in _within(drawn, ceiling, floor):
+            canvas.path(run, shade, one.name)
         if points:
             for place in drawn:
-                canvas.dot(*place, shade, one.name, radius=2.6)
-    _name_ends(canvas, ys, reversed_by_rank(ordered), names)
+                if ceiling <= place[1] <= floor:
+                    canvas.dot(*place, shade, one.name, radius=2.6)
+    _name_ends(canvas, ys, ordered[::-1], names)  # the judged one first: it is always named
     return canvas.svg()
-
-
-def reversed_by_rank(ordered: Sequence[Series]) -> list[Series]:
-    """The judged line first: its name is written whatever else there is."""
-    return list(reversed(ordered))
 
 
 def _frame(series: Sequence[Series], *, whole: bool) -> tuple[float, float]:
@@ -102,6 +96,32 @@ def _frame(series: Sequence[Series], *, whole: bool) -> tuple[float, float]:
     low = max(min(everything), min(judged) - reach)
     high = min(max(everything), max(judged) + reach)
     return spanning([low, high])
+
+
+def _within(
+    points: Sequence[tuple[float, float]], ceiling: float, floor: float
+) -> list[list[tuple[float, float]]]:
+    """The stretches of a line that lie inside the frame, cut where they cross it."""
+    runs: list[list[tuple[float, float]]] = (
+        [list(points[:1])] if _inside(points, ceiling, floor) else [[]]
+    )
+    for start, end in pairwise(points):
+        cut = [
+            (start[0] + (wall - start[1]) / (end[1] - start[1]) * (end[0] - start[0]), wall)
+            for wall in (ceiling, floor)
+            if min(start[1], end[1]) < wall < max(start[1], end[1])
+        ]
+        cut.sort()
+        runs[-1] += cut
+        if ceiling <= end[1] <= floor:
+            runs[-1].append(end)
+        elif runs[-1]:
+            runs.append([])
+    return [run for run in runs if len(run) > 1]
+
+
+def _inside(points: Sequence[tuple[float, float]], ceiling: float, floor: float) -> bool:
+    return bool(points) and ceiling <= points[0][1] <= floor
 
 
 def _name_ends(canvas: Canvas, scale: Scale, series: Sequence[Series], room: float) -> None:

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from kalshi_pipeline.evaluation.reports import text
+from kalshi_pipeline.evaluation.reports import text, views
 from kalshi_pipeline.evaluation.reports.comparison import Evaluated, compared
 from kalshi_pipeline.evaluation.reports.figures import figures
 from kalshi_pipeline.evaluation.reports.sections import OPTIONAL, shown_sections
@@ -53,6 +53,7 @@ def render_html(report: Mapping[str, Any]) -> bytes:
         report=report,
         sections=shown_sections(report),
         figures=figures(report),
+        views=views,
     )
 
 

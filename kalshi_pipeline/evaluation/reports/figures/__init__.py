@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kalshi_pipeline.evaluation.reports.figures import behaviour, performance
+from kalshi_pipeline.evaluation.reports.figures import behaviour, performance, sensitivity
 from kalshi_pipeline.evaluation.reports.figures.shared import Figure
 
 
 def figures(report: Mapping[str, Any]) -> dict[str, list[Figure]]:
-    """Every picture of a report's page, by the section it belongs to."""
+    """Every picture of a report's page, by section."""
     return {
         "headline": performance.intervals(report),
         "curves": performance.curves(report),
         "behaviour": behaviour.actions(report),
+        "buckets": behaviour.buckets(report),
+        "features": behaviour.features(report),
+        "robustness": sensitivity.robustness(report),
+        "generalisation": sensitivity.generalisation(report),
     }

@@ -1,0 +1,46 @@
+"""Rows of a report, turned the way its page shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kalshi_pipeline.evaluation.reports.figures.sensitivity import title_of
+from kalshi_pipeline.evaluation.reports.text import Column, words
+
+__all__ = ["columns_of", "grid", "title_of"]
+
+_SHADED = 0.9  # quantile of the amounts at which a shade is the strongest
+
+
+def grid(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Column]]:
+    """The grid with a row a policy and a column a cell, shaded by amount."""
+    cells = list(dict.fromkeys((row["fill_model"], row["mark"], row["fees"]) for row in rows))
+    amounts = sorted(abs(row["pnl_cents"]) for row in rows)
+    reach = amounts[int(_SHADED * (len(amounts) - 1))] or 1.0
+    headline = {(r["fill_model"], r["mark"], r["fees"]) for r in rows if r["headline"]}
+    columns = [Column("policy", "Policy")]
+    for place, (fill_model, mark, fees) in enumerate(cells):
+        star = " (headline)" if (fill_model, mark, fees) in headline else ""
+        title = f"{fill_model}, {mark}, {'fees' if fees else 'no fees'}{star}"
+        columns.append(Column(f"{place}", title, "signed", f"{place} ends", heat=reach))
+    pivot: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        place = cells.index((row["fill_model"], row["mark"], row["fees"]))
+        shown = pivot.setdefault(row["policy"], {"policy": row["policy"]})
+        shown |= {f"{place}": row["pnl_cents"], f"{place} ends": row["pnl_interval"]}
+    return list(pivot.values()), columns
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """A column a key, for rows whose keys the page does not know."""
+    columns = []
+    for key in dict.fromkeys(key for row in rows for key in row):
+        values = [row[key] for row in rows if row.get(key) is not None]
+        numeric = bool(values) and all(
+            isinstance(value, int | float) and not isinstance(value, bool) for value in values
+        )
+        whole = numeric and all(isinstance(value, int) for value in values)
+        kind = ("count" if whole else "number2") if numeric else "text"
+        columns.append(Column(key, words(key).capitalize(), kind))
+    return columns
