@@ -56,6 +56,7 @@ def specimen(mark: str = "", seed: int = 5) -> dict[str, Any]:
         },
         "lineage_end_ms": START_MS - 3_600_000,
         "exclusions": [{"session": 71, "reason": f"too_few_steps{mark}", "count": 17}],
+        "sealed": [{"session": 71, "status": f"opened{mark}", "first_look": True}],
         "headline": headline,
         "seeds": None,
         "shape": _shape(pnl, judged),

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 WIDTH = 460.0  # of a chart in its own units: wide enough on a desk, readable on a phone
 ROW = 17.0  # height of a line of names
-_CHAR = 5.6  # of the font, on average
+_CHAR = 6.1  # of the font, on average
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 

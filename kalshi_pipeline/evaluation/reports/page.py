@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from kalshi_pipeline.evaluation.reports import text, views
 from kalshi_pipeline.evaluation.reports.comparison import Evaluated, compared
 from kalshi_pipeline.evaluation.reports.figures import figures
-from kalshi_pipeline.evaluation.reports.sections import OPTIONAL, shown_sections
+from kalshi_pipeline.evaluation.reports.schema import Report
+from kalshi_pipeline.evaluation.reports.sections import shown_sections
 from kalshi_pipeline.evaluation.wording import check_wording
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def render_html(report: Mapping[str, Any]) -> bytes:
     """
     check_wording(report)
     # what report.json says, to the last digit
-    report = dict.fromkeys(OPTIONAL) | _rounded(report)
+    report = dict.fromkeys(Report.__struct_fields__) | _rounded(report)
     return _page(
         "report.html.jinja",
         title=f"Evaluation of {report['policy']}",

@@ -178,6 +178,7 @@ class Report(msgspec.Struct, kw_only=True):
     criteria: list[Criterion]
     shape: Shape
     exclusions: list[Exclusion]
+    sealed: list[Row] | None = None
     seeds: Row | None = None
     paired: list[Paired] | None = None
     grid: list[Row] | None = None

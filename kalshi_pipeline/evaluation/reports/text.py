@@ -98,6 +98,7 @@ class Column:
         kind: how it is written; a key of `_KINDS`.
         interval: key of its interval, shown below it.
         heat: value at which its shade is the strongest; None for no shade.
+        optional: whether rows may lack it.
     """
 
     key: str
@@ -105,6 +106,7 @@ class Column:
     kind: str = "text"
     interval: str | None = None
     heat: float | None = None
+    optional: bool = False
 
     @property
     def numeric(self) -> bool:
@@ -113,7 +115,7 @@ class Column:
 
     def show(self, row: dict[str, Any]) -> str:
         """The figure."""
-        return _KINDS[self.kind].show(row[self.key])
+        return _KINDS[self.kind].show(self._value(row))
 
     def ends(self, row: dict[str, Any]) -> str:
         """Its interval; empty where there is none."""
@@ -125,5 +127,8 @@ class Column:
 
     def sort_value(self, row: dict[str, Any]) -> str:
         """What the page sorts by; empty sorts last."""
-        value = row[self.key]
+        value = self._value(row)
         return "" if value is None else repr(value) if isinstance(value, float) else str(value)
+
+    def _value(self, row: dict[str, Any]) -> Any:
+        return row.get(self.key) if self.optional else row[self.key]

@@ -33,14 +33,21 @@ def grid(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """A column a key, for rows whose keys the page does not know."""
+    """A column a key, for rows whose keys the page does not know; rows may lack some."""
     columns = []
     for key in dict.fromkeys(key for row in rows for key in row):
-        values = [row[key] for row in rows if row.get(key) is not None]
-        numeric = bool(values) and all(
-            isinstance(value, int | float) and not isinstance(value, bool) for value in values
-        )
-        whole = numeric and all(isinstance(value, int) for value in values)
-        kind = ("count" if whole else "number2") if numeric else "text"
-        columns.append(Column(key, words(key).capitalize(), kind))
+        kind = _kind(key, [row[key] for row in rows if row.get(key) is not None])
+        columns.append(Column(key, words(key).capitalize(), kind, optional=True))
     return columns
+
+
+def _kind(key: str, values: Sequence[Any]) -> str:
+    if key.endswith("_ms"):
+        return "utc"
+    if not values or any(
+        isinstance(one, bool) or not isinstance(one, int | float) for one in values
+    ):
+        return "text"
+    if key.endswith("_share"):
+        return "percent"
+    return "count" if all(isinstance(one, int) for one in values) else "number2"
