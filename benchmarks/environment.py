@@ -14,7 +14,8 @@ from benchmarks.plain_environment import Lists, PlainKalshiEnv, assert_same_rewa
 from benchmarks.timing import Contestant, Effort, Row, row
 from kalshi_pipeline.trading.actions import ACTIONS, Action
 from kalshi_pipeline.trading.environment import MarketAgnosticKalshiEnv
-from kalshi_pipeline.trading.rollout import Script, play
+from kalshi_pipeline.trading.rollout import play
+from kalshi_pipeline.trading.scripts import Rule, Script
 from kalshi_pipeline.trading.simulator import Simulator
 from kalshi_pipeline.trading.tape import Universe
 from kalshi_pipeline.trading.vector import KalshiVecEnv
@@ -126,10 +127,10 @@ def _rollout(universe: Universe, effort: Effort) -> Row:
         return Contestant(run)
 
     contestants = {
-        "any valid action": playing(Script(None)),
-        "any valid action, two threads": playing(Script(None), 2),
-        "one side taken at every step": playing(Script(Action.BUY_BEST)),
-        "nothing done": playing(Script(Action.HOLD)),
+        "any valid action": playing(Script(Rule.ANY)),
+        "any valid action, two threads": playing(Script(Rule.ANY), 2),
+        "one side taken at every step": playing(Script(Rule.ACTION, (Action.BUY_BEST,))),
+        "nothing done": playing(Script(Rule.ACTION, (Action.HOLD,))),
         "the bare kernel, 256 lanes": _kernel(universe, 256, np.random.default_rng(0)),
     }
     return row("env_rollout", UNIT, contestants, effort)

@@ -308,7 +308,7 @@ def _judged(
         universes,
         dict.fromkeys(universes, "asked for by hand"),
         judged=learned,
-        baselines=baselines(),
+        baselines=baselines(learned),
         used=Lineage.of(
             [asdict(entry) for entry in state.lineage],
             [asdict(entry) for entry in state.selected_on],

@@ -93,6 +93,9 @@ class SuitabilityConfig:
     causal_share: float = 0.2  # the causal universe is chosen from this first share
 
 
+FillModelName = Literal["cross", "queue", "touch"]
+
+
 @dataclass(frozen=True)
 class TradingConfig:
     """The rules of one episode."""
@@ -102,7 +105,7 @@ class TradingConfig:
     position_limit_centi: int = 10 * CENTI_PER_CONTRACT  # either side
     latency_ms: int = 250  # market time, and at least one message
     fees: bool = True
-    fill_model: Literal["cross", "queue", "touch"] = "cross"  # of resting orders; docs/SIMULATOR.md
+    fill_model: FillModelName = "cross"  # of resting orders; docs/SIMULATOR.md
     queue_alpha: float = 0.5  # `queue`: share of unexplained decreases, whole percents
     daily_loss_limit_micro: int = 0  # of liquidation equity a UTC day; 0 = none; plan, section 8.2
     mark: Literal["liquidation", "mid"] = "liquidation"  # what the reward is the change of

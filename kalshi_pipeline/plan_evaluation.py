@@ -109,7 +109,7 @@ def _case(
         universes,
         plan.roles,
         judged=policies[0],
-        baselines=baselines(),
+        baselines=baselines(policies[0]),
         used=Lineage.of(
             [asdict(entry) for entry in sorted({e for state in states for e in state.lineage})],
             [asdict(entry) for entry in sorted(selected_on)],

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from kalshi_pipeline.config import EvaluationConfig, TradingConfig
-from kalshi_pipeline.evaluation.ledger import ACTION_COLUMNS, LEDGER_SCHEMA, SUMMARY_COLUMNS
-from kalshi_pipeline.evaluation.policies import Player, Policy
-from kalshi_pipeline.trading.record import Played, Sheet, note_lanes, play_shares, steps_of
+from kalshi_pipeline.evaluation.ledger import (
+    ACTION_COLUMNS,
+    EPISODE_COLUMNS,
+    LEDGER_SCHEMA,
+    SUMMARY_COLUMNS,
+)
+from kalshi_pipeline.evaluation.policies import Follower, Player, Policy
+from kalshi_pipeline.trading.record import (
+    Played,
+    Sheet,
+    Trace,
+    note_lanes,
+    play_shares,
+    steps_of,
+)
 from kalshi_pipeline.trading.simulator import Simulator
-
-if TYPE_CHECKING:
-    from kalshi_pipeline.trading.summary import EpisodeSummary
-    from kalshi_pipeline.trading.tape import Universe
+from kalshi_pipeline.trading.tape import Universe
 
 
 def backtest(
@@ -43,12 +53,50 @@ def backtest(
         contract, times in Unix milliseconds.
     """
     played = play(universe, policy, config, evaluation, rng)
-    repeats = repeats_of(policy, evaluation)
-    rows = [
-        _row(universe, policy, summary, job % repeats)
-        for job, summary in enumerate(played.summaries)
-    ]
-    return pa.Table.from_pylist(rows, schema=LEDGER_SCHEMA)
+    return ledger_of(universe, policy, played, evaluation)
+
+
+def backtests(
+    universe: Universe,
+    policies: Sequence[Policy],
+    config: TradingConfig,
+    evaluation: EvaluationConfig,
+    rng_of: Callable[[str], np.random.Generator],
+    progress: Callable[[str], None] = lambda _: None,
+) -> pa.Table:
+    """Run several policies over every episode of a universe, one after the other.
+
+    What a `Follower` does again is what the policy before it just did, where that is among them.
+
+    Args:
+        universe: as for `backtest`, as `config` and `evaluation`.
+        policies: in the order of the ledger.
+        config: rules of an episode.
+        evaluation: lanes and repeats.
+        rng_of: chance of a policy, by its name.
+        progress: told the name of each policy before it plays.
+
+    Returns:
+        Their ledgers, one after the other.
+    """
+    followed = {id(policy.judged) for policy in policies if isinstance(policy, Follower)}
+    traces: dict[int, Trace] = {}
+    ledgers = [LEDGER_SCHEMA.empty_table()]
+    for policy in policies:
+        progress(policy.name)
+        rng, own = rng_of(policy.name), None
+        if isinstance(policy, Follower):
+            own = traces.get(id(policy.judged))
+        if isinstance(policy, Follower) and own is not None:
+            jobs = _jobs(universe, policy, evaluation)
+            played = policy.play_again(universe, config, jobs, rng, own)
+        else:
+            detail = id(policy) in followed
+            played = play(universe, policy, config, evaluation, rng, detail=detail)
+        if played.trace is not None:
+            traces[id(policy)] = played.trace
+        ledgers.append(ledger_of(universe, policy, played, evaluation))
+    return pa.concat_tables(ledgers)
 
 
 def repeats_of(policy: Policy, evaluation: EvaluationConfig) -> int:
@@ -75,7 +123,31 @@ def play(
         rng: chance of a stochastic policy.
         detail: whether every step and fill is kept.
     """
-    jobs = np.repeat(np.arange(len(universe)), repeats_of(policy, evaluation))
+    jobs = _jobs(universe, policy, evaluation)
+    return play_jobs(universe, policy, config, jobs, rng, evaluation.n_envs, detail=detail)
+
+
+def play_jobs(
+    universe: Universe,
+    policy: Policy,
+    config: TradingConfig,
+    jobs: NDArray[np.int64],
+    rng: np.random.Generator,
+    lanes: int = EvaluationConfig.n_envs,
+    *,
+    detail: bool = False,
+) -> Played:
+    """Episodes under a policy, compiled where it can, in lanes otherwise.
+
+    Args:
+        universe: the episodes.
+        policy: who plays.
+        config: rules of an episode.
+        jobs: `[K]` which episodes; one may come several times.
+        rng: chance of a stochastic policy.
+        lanes: most episodes that run side by side.
+        detail: whether every step and fill is kept.
+    """
     if isinstance(policy, Player):
         return policy.play(universe, config, jobs, rng, detail=detail)
     begin = rng.bit_generator.state
@@ -86,8 +158,12 @@ def play(
 
     # the longest first, so that few lanes idle at the end
     share = np.argsort(-steps_of(universe.tape, jobs), kind="stable")
-    lanes = max(1, min(evaluation.n_envs, len(jobs)))
-    return play_shares(universe, config, jobs, [share], lanes, play_share, detail=detail)
+    count = max(1, min(lanes, len(jobs)))
+    return play_shares(universe, config, jobs, [share], count, play_share, detail=detail)
+
+
+def _jobs(universe: Universe, policy: Policy, evaluation: EvaluationConfig) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(universe)), repeats_of(policy, evaluation))
 
 
 def _in_lanes(
@@ -117,19 +193,21 @@ def _in_lanes(
         active[done[len(refill) :]] = False
 
 
-def _row(
-    universe: Universe, policy: Policy, summary: EpisodeSummary, repeat: int
-) -> dict[str, Any]:
-    episode = universe.episodes[summary.episode]
-    return {
-        "policy": policy.name,
-        "session": episode.session,
-        "event": episode.event,
-        "market": episode.market,
-        "segment": episode.segment,
-        "tier": episode.tier,
-        "repeat": repeat,
-        "terminated": summary.terminated,
-        **{name: getattr(summary, name) for name in SUMMARY_COLUMNS},
-        **dict(zip(ACTION_COLUMNS, summary.action_counts, strict=True)),
+def ledger_of(
+    universe: Universe, policy: Policy, played: Played, evaluation: EvaluationConfig
+) -> pa.Table:
+    """The ledger of what was played, `LEDGER_SCHEMA`; arguments as in `play`."""
+    summaries, repeats = played.summaries, repeats_of(policy, evaluation)
+    episodes = [universe.episodes[summary.episode] for summary in summaries]
+    columns: dict[str, Any] = {
+        "policy": [policy.name] * len(summaries),
+        **{name: [getattr(entry, name) for entry in episodes] for name in EPISODE_COLUMNS},
+        "repeat": np.arange(len(summaries)) % repeats,
+        **{
+            name: [getattr(summary, name) for summary in summaries]
+            for name in ("terminated", *SUMMARY_COLUMNS)
+        },
     }
+    counts = np.array([summary.action_counts for summary in summaries], np.int64)
+    columns |= zip(ACTION_COLUMNS, counts.reshape(-1, len(ACTION_COLUMNS)).T, strict=True)
+    return pa.table(columns, schema=LEDGER_SCHEMA)

@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 
 from kalshi_pipeline.evaluation.criteria import Criterion, criteria
 from kalshi_pipeline.evaluation.evidence import Case, Evidence, gather
+from kalshi_pipeline.evaluation.grid import grid, grid_table
 from kalshi_pipeline.evaluation.lineage import Label
 from kalshi_pipeline.evaluation.paired import Paired, paired
-from kalshi_pipeline.evaluation.policies import cheats
 from kalshi_pipeline.evaluation.reports.schema import SCHEMA_VERSION
+from kalshi_pipeline.evaluation.robustness import robustness
 from kalshi_pipeline.evaluation.samples import Sample, shape, take
 from kalshi_pipeline.evaluation.seeds import OverSeeds, over_seeds
 from kalshi_pipeline.evaluation.trials import trials_table
@@ -64,9 +65,9 @@ def _judged_sample(evidence: Evidence) -> Sample:
 
 
 def _compared(evidence: Evidence) -> Sample:
-    # without the variants
+    # without the variants, and without what cheats
     sample = evidence.once(_judged_sample)
-    names = evidence.case.names
+    names = evidence.case.honest
     return replace(sample, metrics=tuple(m for m in sample.metrics if m.policy in names))
 
 
@@ -79,9 +80,8 @@ def _trainings(evidence: Evidence) -> OverSeeds | None:
 
 def _paired(evidence: Evidence) -> tuple[Paired, ...]:
     case = evidence.case
-    cheating = [policy.name for policy in case.baselines if cheats(policy)]
     sample = evidence.once(_judged_sample)
-    return paired(sample.panel, case.names[1:], case.evaluation, cheating)
+    return paired(sample.panel, case.names[1:], case.evaluation, case.cheating)
 
 
 def _cell(evidence: Evidence) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def _verdict(evidence: Evidence, report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _criteria(evidence: Evidence, _: Mapping[str, Any]) -> list[dict[str, Any]]:
     case = evidence.case
-    names, evaluation = case.names, case.evaluation
+    names, evaluation = case.honest, case.evaluation
     ledger, judged = (
         rows.filter(pc.is_in(rows["policy"], pa.array(names)))
         for rows in (evidence.ledger, evidence.scope)
@@ -200,6 +200,7 @@ _SECTIONS: tuple[tuple[str, Callable[[Evidence], Any]], ...] = (
     ("generated", lambda evidence: evidence.case.generated),
     ("policy", lambda evidence: evidence.case.judged.name),
     ("baselines", lambda evidence: list(evidence.case.names[1:])),
+    ("cheating", lambda evidence: list(evidence.case.cheating)),
     ("cell", _cell),
     ("provenance", lambda evidence: dict(evidence.case.provenance)),
     ("settings", _settings),
@@ -212,6 +213,8 @@ _SECTIONS: tuple[tuple[str, Callable[[Evidence], Any]], ...] = (
     ("seeds", _seeds),
     ("shape", _shape),
     ("sessions", _sessions),
+    ("robustness", robustness),
+    ("grid", grid),
 )
 # What is made of it: each reads the report so far.
 _JUDGEMENTS: tuple[tuple[str, Callable[[Evidence, Mapping[str, Any]], Any]], ...] = (
@@ -221,4 +224,5 @@ _JUDGEMENTS: tuple[tuple[str, Callable[[Evidence, Mapping[str, Any]], Any]], ...
 _TABLES: tuple[tuple[str, Callable[[Evidence], pa.Table | None]], ...] = (
     ("ledger", lambda evidence: evidence.ledger),
     ("trials", trials_table),
+    ("grid", grid_table),
 )

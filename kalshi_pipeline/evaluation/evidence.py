@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from kalshi_pipeline.config import EvaluationConfig, TradingConfig
 from kalshi_pipeline.errors import EvaluationError
-from kalshi_pipeline.evaluation.backtest import backtest
+from kalshi_pipeline.evaluation.backtest import backtests
 from kalshi_pipeline.evaluation.ledger import LEDGER_SCHEMA
 from kalshi_pipeline.evaluation.lineage import Label, Lineage
-from kalshi_pipeline.evaluation.policies import Policy
+from kalshi_pipeline.evaluation.policies import Policy, cheats
 from kalshi_pipeline.trading.tape import Universe
 
 _Made = TypeVar("_Made")
@@ -103,6 +103,16 @@ class Case:
         return (self.judged.name, *(baseline.name for baseline in self.baselines))
 
     @property
+    def cheating(self) -> tuple[str, ...]:
+        """Baselines that see what nobody can: a ceiling, and nothing that has to be beaten."""
+        return tuple(baseline.name for baseline in self.baselines if cheats(baseline))
+
+    @property
+    def honest(self) -> tuple[str, ...]:
+        """`names` without those."""
+        return tuple(name for name in self.names if name not in self.cheating)
+
+    @property
     def shown(self) -> tuple[str, ...]:
         """Name of each of `policies`."""
         return tuple(policy.name for policy in self.policies)
@@ -146,6 +156,34 @@ class Evidence:
         """The rows a report is about: the clean-forward ones, all where none is."""
         return self.clean if self.is_clean else self.ledger
 
+    def under(
+        self,
+        config: TradingConfig,
+        policies: Sequence[Policy],
+        name: str,
+        universes: Mapping[int, Universe] | None = None,
+    ) -> pa.Table:
+        """Rows of `scope` under other rules, with the draws a policy had here.
+
+        Args:
+            config: rules of an episode.
+            policies: who plays.
+            name: of the rules, for the progress line.
+            universes: session id -> its episodes, the same as the case's but for what the rules
+                change on the tape; None: the case's.
+
+        Returns:
+            `JUDGED_SCHEMA`.
+        """
+        wanted = pc.unique(self.scope["session"]).to_pylist()
+        found = {s: u for s, u in (universes or self.case.universes).items() if s in wanted}
+        ledger = played(
+            self.case, found, policies, config, lambda line: self.progress(f"{name}, {line}")
+        )
+        if not self.is_clean:
+            return ledger
+        return ledger.filter(pc.equal(ledger["label"], Label.CLEAN_FORWARD.value))
+
     @cached_property
     def _kept(self) -> dict[Callable[[Evidence], Any], Any]:
         return {}
@@ -160,13 +198,42 @@ class Evidence:
 
 def gather(case: Case, progress: Callable[[str], None]) -> Evidence:
     """Play every policy on every session."""
+    ledger = played(case, case.universes, case.policies, case.trading, progress)
+    return Evidence(case, ledger, progress)
+
+
+def played(
+    case: Case,
+    universes: Mapping[int, Universe],
+    policies: Sequence[Policy],
+    config: TradingConfig,
+    progress: Callable[[str], None],
+) -> pa.Table:
+    """The labelled ledger of some policies on some sessions, under any rules.
+
+    Args:
+        case: whose roles, lineage and chance it is: a policy has the same draws in every cell.
+        universes: session id -> its episodes.
+        policies: who plays.
+        config: rules of an episode.
+        progress: told one line before each policy plays.
+
+    Returns:
+        `JUDGED_SCHEMA`.
+    """
     tables = [LEDGER_SCHEMA.empty_table()]
-    for session, universe in sorted(case.universes.items()):
-        for policy in case.policies:
-            progress(f"session {session}: {policy.name} on {len(universe)} episodes")
-            rng = case.rng(session, policy.name)
-            tables.append(backtest(universe, policy, case.trading, case.evaluation, rng))
-    return Evidence(case, _labelled(pa.concat_tables(tables), case), progress)
+    for session, universe in sorted(universes.items()):
+        tables.append(
+            backtests(
+                universe, policies, config, case.evaluation, partial(case.rng, session),
+                partial(_tell, progress, session, len(universe)),
+            )
+        )  # fmt: skip
+    return _labelled(pa.concat_tables(tables), case)
+
+
+def _tell(progress: Callable[[str], None], session: int, episodes: int, policy: str) -> None:
+    progress(f"session {session}: {policy} on {episodes} episodes")
 
 
 def _labelled(ledger: pa.Table, case: Case) -> pa.Table:

@@ -11,6 +11,9 @@ from kalshi_pipeline.trading.actions import Action
 
 ACTION_COLUMNS = tuple(f"action_{action.name.lower()}" for action in Action)
 
+# Taken as they are from `trading.tape.Episode`.
+EPISODE_COLUMNS = ("session", "event", "market", "segment", "tier")
+
 # Taken as they are from `trading.simulator.EpisodeSummary`.
 SUMMARY_COLUMNS = (
     "steps",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kalshi_pipeline.config import TradingConfig
 
 if TYPE_CHECKING:
-    from kalshi_pipeline.trading.record import Played
+    from kalshi_pipeline.trading.record import Played, Trace
     from kalshi_pipeline.trading.tape import Universe
 
 
@@ -66,6 +66,41 @@ class Player(Protocol):
             config: rules of an episode.
             episodes: `[K]` which episodes, in this order; one may come several times.
             rng: the only source of chance.
+            detail: whether every step and fill is kept.
+
+        Returns:
+            What became of the K jobs.
+        """
+        ...
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """A policy that does something with what another one did, and so plays after it."""
+
+    @property
+    def judged(self) -> Policy:
+        """Who goes before."""
+        ...
+
+    def play_again(
+        self,
+        universe: Universe,
+        config: TradingConfig,
+        episodes: Any,
+        rng: np.random.Generator,
+        own: Trace,
+        *,
+        detail: bool = False,
+    ) -> Played:
+        """Play episodes that the other has played already.
+
+        Args:
+            universe: as for `Player.play`, as the next three.
+            config: rules of an episode.
+            episodes: `[K]`, each among those the other played.
+            rng: the only source of chance.
+            own: the steps of what it played.
             detail: whether every step and fill is kept.
 
         Returns:

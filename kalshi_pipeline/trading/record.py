@@ -132,8 +132,11 @@ def play_shares(
                 return own
             room = int(own.filled[0])
 
-    with ThreadPoolExecutor(len(shares)) as pool:
-        sheets = list(pool.map(play_share, shares))
+    if len(shares) == 1:  # starting a thread costs more than a short episode
+        sheets = [play_share(shares[0])]
+    else:
+        with ThreadPoolExecutor(len(shares)) as pool:
+            sheets = list(pool.map(play_share, shares))
     summaries = EpisodeSummary.of_played(
         sheet.account, sheet.action_counts, sheet.settled, universe.tape, config
     )

@@ -1,22 +1,22 @@
 """Episodes under a script, from the first to the last step, in one compiled call.
 
-A script needs no observation, so none is written, and Python is not asked between steps: for
-baselines, backtests and sweeps.
+Python is not asked between steps, and an observation is written only for a script that looks at it:
+for baselines, backtests and sweeps.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import kernel, part
+from kalshi_pipeline.compiled import kernel
 from kalshi_pipeline.config import TradingConfig
-from kalshi_pipeline.trading.actions import ACTIONS, Action
-from kalshi_pipeline.trading.kernel import Lanes, Rules, begin, finish, move
+from kalshi_pipeline.errors import InvalidAction
+from kalshi_pipeline.trading.actions import ACTIONS
+from kalshi_pipeline.trading.kernel import Lanes, Rules, begin, finish, move, show
 from kalshi_pipeline.trading.record import (
     Played,
     Sheet,
@@ -25,25 +25,15 @@ from kalshi_pipeline.trading.record import (
     play_shares,
     steps_of,
 )
+from kalshi_pipeline.trading.scripts import Rule, Script, choose_by
 from kalshi_pipeline.trading.simulator import Simulator, indices_of
 from kalshi_pipeline.trading.tape import Reel, Universe
 
 Ints = NDArray[np.int64]
-Lots = NDArray[np.uint32]
+Given = NDArray[np.uint32]
 
-_ANY = -1  # in place of an action
-
-
-@dataclass(frozen=True)
-class Script:
-    """What to do at every step, whatever it looks like.
-
-    Args:
-        action: this one where it is valid, else HOLD; None: any valid one, each as likely as the
-            others.
-    """
-
-    action: Action | None
+_NOTHING = np.zeros(0, np.uint32)
+_STEPS_WORTH_A_THREAD = 4_096  # about a millisecond of them
 
 
 def play(
@@ -54,6 +44,7 @@ def play(
     rng: np.random.Generator,
     threads: int = 2,
     *,
+    actions: Given | None = None,
     detail: bool = False,
 ) -> Played:
     """Play episodes under a script, one after the other in each thread.
@@ -65,30 +56,56 @@ def play(
         episodes: `[K]` which episodes, in this order; one may come several times.
         rng: chance, drawn on only where the script leaves a choice.
         threads: that share the episodes.
+        actions: `[T]` of all steps of all jobs, in their order; of a sequence, and of no other.
         detail: whether every step and fill is kept.
 
     Returns:
         What became of the K jobs.
+
+    Raises:
+        InvalidAction: actions that are not of as many steps, or of none of the seven.
     """
     chosen = indices_of("episode", episodes, len(universe))
     begins = np.concatenate([[0], np.cumsum(steps_of(universe.tape, chosen))])
-    free = script.action is None
-    lots = rng.integers(0, 1 << 32, int(begins[-1]) if free else 0, dtype=np.uint32)
+    given = _given(script, int(begins[-1]), actions, rng)
     # as many steps to each thread; chance was drawn before, so their number changes nothing
+    threads = min(threads, 1 + int(begins[-1]) // _STEPS_WORTH_A_THREAD)
     shares = np.linspace(0, begins[-1], threads + 1)
     cuts = np.searchsorted(begins[:-1], shares[1:-1]).tolist()
     parts = [np.arange(first, end) for first, end in pairwise([0, *cuts, len(chosen)])]
-    action = _ANY if script.action is None else int(script.action)
+    parameters = np.array(script.parameters, np.float64)
 
     def play_share(simulator: Simulator, sheet: Sheet, jobs: Ints) -> None:
-        play_script(simulator.reel, simulator.state, simulator.rules, action, lots, sheet, jobs)
+        play_script(
+            simulator.reel, simulator.state, simulator.rules, int(script.rule), script.looks,
+            parameters, given, sheet, jobs,
+        )  # fmt: skip
 
     return play_shares(universe, config, chosen, parts, 1, play_share, detail=detail)
 
 
+def _given(script: Script, steps: int, actions: Given | None, rng: np.random.Generator) -> Given:
+    # a lot or an action for each step
+    if script.rule is Rule.ANY:
+        return rng.integers(0, 1 << 32, steps, dtype=np.uint32)
+    if script.rule is not Rule.SEQUENCE:
+        return _NOTHING
+    if actions is None or actions.shape != (steps,) or actions.max(initial=0) >= ACTIONS:
+        raise InvalidAction(f"a sequence is one of the {ACTIONS} actions for each of {steps} steps")
+    return actions
+
+
 @kernel
 def play_script(
-    reel: Reel, lanes: Lanes, rules: Rules, action: int, lots: Lots, sheet: Sheet, jobs: Ints
+    reel: Reel,
+    lanes: Lanes,
+    rules: Rules,
+    rule: int,
+    looks: bool,
+    parameters: NDArray[np.float64],
+    given: Given,
+    sheet: Sheet,
+    jobs: Ints,
 ) -> None:
     """Play jobs in the first lane.
 
@@ -96,8 +113,10 @@ def play_script(
         reel: the messages.
         lanes: at least one.
         rules: of an episode.
-        action: of `Action`, or -1: any valid one.
-        lots: for each step of all jobs the lot that chooses among the valid actions.
+        rule: of `Rule`.
+        looks: whether it reads observations.
+        parameters: of the rule.
+        given: for each step of all jobs what the rule is given; see `choose_by`.
         sheet: written.
         jobs: which of the sheet's.
     """
@@ -105,27 +124,11 @@ def play_script(
         begin(reel, lanes, rules, 0, sheet.episode[job])
         ended = 0
         while ended == 0:
-            chosen = action
-            if action < 0:
-                chosen = pick_valid(lanes.mask[0], lots[sheet.next[job]])
-            elif not lanes.mask[0, action]:
-                chosen = 0
+            if looks:
+                show(reel, lanes, rules, 0)
+            lot = int(given[sheet.next[job]]) if len(given) > 0 else 0
+            chosen = choose_by(rule, parameters, lot, reel, lanes, rules, 0)
             move(reel, lanes, rules, 0, chosen)
             ended = finish(reel, lanes, rules, 0)
             note_step(sheet, lanes, 0, job, chosen)
         note_end(sheet, lanes, 0, job)
-
-
-@part
-def pick_valid(mask: NDArray[np.bool_], lot: int) -> int:
-    """The valid action a lot of 32 bits falls on."""
-    valid = 0
-    for action in range(ACTIONS):
-        valid += 1 if mask[action] else 0
-    left = (np.int64(lot) * valid) >> 32
-    for action in range(ACTIONS):
-        if mask[action]:
-            if left == 0:
-                return action
-            left -= 1
-    return 0

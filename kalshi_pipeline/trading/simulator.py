@@ -18,6 +18,7 @@ are cancelled. The reward is the change of liquidation equity in dollars (of equ
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,6 @@ class Simulator:
         )
         self.state = _new_lanes(lanes, _longest_ladder(universe.tape), journal)
         self._all = np.arange(lanes)
-        arguments = (self.reel, self.state, self.rules, self._all, self._all)
-        self._step = _compiled(step_lanes, arguments)
-        self._reset = _compiled(reset_lanes, arguments)
         self.observation = self.state.observation
         self.mask = self.state.mask
         self.reward = self.state.reward
@@ -97,6 +95,15 @@ class Simulator:
         self.elapsed_ms = self.state.elapsed_ms
         self.equity_micro = self.state.equity_micro
         self.equity_mid_micro = self.state.equity_mid_micro
+
+    # looked up when first asked for: who plays whole episodes never does
+    @cached_property
+    def _step(self) -> Any:
+        return _compiled(step_lanes, (self.reel, self.state, self.rules, self._all, self._all))
+
+    @cached_property
+    def _reset(self) -> Any:
+        return _compiled(reset_lanes, (self.reel, self.state, self.rules, self._all, self._all))
 
     def reset(self, lanes: Any, episodes: Any) -> None:
         """Start episodes in lanes.

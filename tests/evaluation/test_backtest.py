@@ -121,7 +121,7 @@ def test_baselines_only_choose_valid_actions(universe: Universe) -> None:
 
 
 def test_every_baseline_has_its_own_name() -> None:
-    names = Counter(policy.name for policy in baselines())
-    assert len(names) == 9
+    names = Counter(policy.name for policy in baselines(RandomUniform()))
+    assert len(names) == len(baselines()) + 1 == 20
     assert max(names.values()) == 1
     assert next(iter(names)) == "Hold"

@@ -153,7 +153,9 @@ def test_a_session_without_episodes_is_no_obstacle() -> None:
 def test_progress_names_session_and_policy() -> None:
     told: list[str] = []
     run({1: named_universe(1, 2)}, policies=[Renamed(RandomUniform())], progress=told.append)
-    assert told == ["session 1: PPO on 2 episodes"]
+    assert told[0] == "session 1: PPO on 2 episodes"
+    assert "touch, without fees, session 1: PPO on 2 episodes" in told
+    assert len(set(told)) == len(told)
 
 
 @pytest.mark.parametrize(

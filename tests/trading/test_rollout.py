@@ -8,7 +8,8 @@ import pytest
 from kalshi_pipeline.compiled import kernel
 from kalshi_pipeline.config import TradingConfig
 from kalshi_pipeline.trading.actions import Action
-from kalshi_pipeline.trading.rollout import Script, pick_valid, play
+from kalshi_pipeline.trading.rollout import play
+from kalshi_pipeline.trading.scripts import Rule, Script, pick_valid
 from kalshi_pipeline.trading.simulator import Simulator
 from tests.tapes import random_universe
 
@@ -37,7 +38,9 @@ def stepped(config, episodes, choose):
 @pytest.mark.parametrize("action", Action)
 def test_an_action_at_every_step_does_what_stepping_does(action, rules):
     config = TradingConfig(**rules)
-    played = play(UNIVERSE, Script(action), config, EVERY, np.random.default_rng(0)).summaries
+    played = play(
+        UNIVERSE, Script(Rule.ACTION, (action,)), config, EVERY, np.random.default_rng(0)
+    ).summaries
     assert played == stepped(config, EVERY, lambda mask: action if mask[action] else Action.HOLD)
     assert sum(summary.action_counts[action] for summary in played) > 0
 
@@ -52,7 +55,7 @@ def test_any_valid_action_does_what_stepping_with_the_same_lots_does(rules):
         valid = np.flatnonzero(mask)
         return valid[int(next(lots)) * len(valid) >> 32]
 
-    played = play(UNIVERSE, Script(None), config, episodes, np.random.default_rng(4)).summaries
+    played = play(UNIVERSE, Script(Rule.ANY), config, episodes, np.random.default_rng(4)).summaries
     assert played == stepped(config, episodes, drawn)
     assert next(lots, None) is None
     assert played[0] != played[1]  # the same episode, other lots
@@ -63,7 +66,7 @@ def test_any_valid_action_does_what_stepping_with_the_same_lots_does(rules):
 def test_the_number_of_threads_changes_nothing(threads):
     played = [
         play(
-            UNIVERSE, Script(None), TradingConfig(), EVERY, np.random.default_rng(2), count
+            UNIVERSE, Script(Rule.ANY), TradingConfig(), EVERY, np.random.default_rng(2), count
         ).summaries
         for count in (2, threads)
     ]
@@ -90,7 +93,7 @@ def test_lots_fall_on_each_valid_action_as_often_as_on_any_other(valid):
 
 def test_no_episodes_give_no_summaries_and_unknown_ones_are_refused():
     chance, config = np.random.default_rng(0), TradingConfig()
-    assert play(UNIVERSE, Script(None), config, [], chance).summaries == ()
+    assert play(UNIVERSE, Script(Rule.ANY), config, [], chance).summaries == ()
     for episodes in ([-1], [0, len(UNIVERSE)]):
         with pytest.raises(IndexError, match=f"0 to {len(UNIVERSE) - 1}"):
-            play(UNIVERSE, Script(Action.HOLD), config, episodes, chance)
+            play(UNIVERSE, Script(Rule.ACTION, (Action.HOLD,)), config, episodes, chance)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -174,6 +175,7 @@ def bca_interval(
     return Interval(float(low), float(high))
 
 
+@cache
 def _tail(confidence: float, units: int | None) -> float:
     tail = (1.0 - confidence) / 2.0
     if units is None:
