@@ -181,6 +181,7 @@ class Report(msgspec.Struct, kw_only=True):
     sealed: list[Row] | None = None
     seeds: Row | None = None
     paired: list[Paired] | None = None
+    cheating: list[str] = msgspec.field(default_factory=list)  # of the baselines: ceilings
     grid: list[Row] | None = None
     robustness: Row | None = None
     trades: Row | None = None
