@@ -7,7 +7,7 @@ Kalshi event, drawdown is against the cash that was at risk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,7 +36,10 @@ class Criterion:
         status: "not assessable" below the number of units an interval needs.
         conclusive: whether the interval lies wholly on one side; None without an interval.
         in_sample: True where the data are not clean-forward: a pass is then no evidence.
-        also_met_by: baselines whose value meets the threshold on the same data.
+        also_met_by: baselines whose value meets the threshold on the same data; what cheats is
+            none.
+        discriminates: whether it tells the judged policy from those: False where one meets it too.
+        note: what to think of the answer, in words; "" where it speaks for itself.
     """
 
     group: str
@@ -51,6 +54,8 @@ class Criterion:
     conclusive: bool | None
     in_sample: bool
     also_met_by: tuple[str, ...]
+    discriminates: bool
+    note: str
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,7 @@ def criteria(
     test: Sample,
     tiers: Mapping[str, Sample],
     min_units: int,
+    cheating: Collection[str] = (),
 ) -> tuple[Criterion, ...]:
     """Answer every criterion of the plan.
 
@@ -147,15 +153,18 @@ def criteria(
         test: the headline's episodes, or all of them where none is clean-forward.
         tiers: the same episodes by activity tier of the market.
         min_units: events below which nothing is assessable.
+        cheating: baselines that see what nobody can: they discriminate nothing.
     """
-    answers = [_answer(_ON_VALIDATION, validation, min_units)]
-    answers += [_answer(rule, test, min_units) for rule in _ON_TEST]
-    consistent = _consistent(tiers, min_units)
+    answers = [_answer(_ON_VALIDATION, validation, min_units, cheating)]
+    answers += [_answer(rule, test, min_units, cheating) for rule in _ON_TEST]
+    consistent = _consistent(tiers, min_units, cheating)
     first = [answer for answer in answers if answer.group == _FIRST]
     return (*first, consistent, *(answer for answer in answers if answer.group == _SECOND))
 
 
-def _answer(rule: _Rule, sample: Sample | None, min_units: int) -> Criterion:
+def _answer(
+    rule: _Rule, sample: Sample | None, min_units: int, cheating: Collection[str]
+) -> Criterion:
     judged = sample.metrics[0] if sample else None
     value = rule.value(judged) if judged else None
     interval = rule.interval(judged) if judged else None
@@ -164,6 +173,12 @@ def _answer(rule: _Rule, sample: Sample | None, min_units: int) -> Criterion:
     status: Status = "pass" if rule.met(value) else "fail"
     if value is None or events < min_units:
         status = "not assessable"
+    also = tuple(
+        other.policy
+        for other in others
+        if other.policy not in cheating and rule.met(rule.value(other))
+    )
+    conclusive = rule.decided(interval)
     return Criterion(
         group=rule.group,
         text=rule.text,
@@ -174,13 +189,36 @@ def _answer(rule: _Rule, sample: Sample | None, min_units: int) -> Criterion:
         interval=interval,
         events=events,
         status=status,
-        conclusive=rule.decided(interval),
+        conclusive=conclusive,
         in_sample=not (sample and sample.clean),
-        also_met_by=tuple(other.policy for other in others if rule.met(rule.value(other))),
+        also_met_by=also,
+        discriminates=not also,
+        note=_note(status, events, min_units, conclusive, also),
     )
 
 
-def _consistent(tiers: Mapping[str, Sample], min_units: int) -> Criterion:
+def _note(
+    status: Status,
+    events: int,
+    min_units: int,
+    conclusive: bool | None,
+    also: tuple[str, ...],
+) -> str:
+    told = []
+    if events < min_units:
+        told.append(f"no interval possible: {events} independent events, {min_units} are needed")
+    elif status == "not assessable":
+        told.append("there is no such figure")
+    elif conclusive is False:
+        told.append("the interval holds the threshold")
+    if also:
+        told.append("this criterion does not discriminate here")
+    return "; ".join(told)
+
+
+def _consistent(
+    tiers: Mapping[str, Sample], min_units: int, cheating: Collection[str]
+) -> Criterion:
     """P&L above 0 in each activity tier; assessable only where each tier is."""
 
     def positive(k: int) -> int:
@@ -193,6 +231,11 @@ def _consistent(tiers: Mapping[str, Sample], min_units: int) -> Criterion:
     if smallest < min_units:
         status = "not assessable"
     names = [metrics.policy for metrics in samples[0].metrics] if samples else []
+    also = tuple(
+        name
+        for k, name in enumerate(names)
+        if k and name not in cheating and positive(k) == len(samples)
+    )
     return Criterion(
         group=_FIRST,
         text=f"P&L per event above 0 in every activity tier ({', '.join(tiers) or 'none'})",
@@ -205,7 +248,7 @@ def _consistent(tiers: Mapping[str, Sample], min_units: int) -> Criterion:
         status=status,
         conclusive=None,
         in_sample=not (samples and all(sample.clean for sample in samples)),
-        also_met_by=tuple(
-            name for k, name in enumerate(names) if k and positive(k) == len(samples)
-        ),
+        also_met_by=also,
+        discriminates=not also,
+        note=_note(status, smallest, min_units, None, also),
     )
