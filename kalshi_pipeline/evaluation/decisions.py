@@ -191,7 +191,7 @@ def _deploy_or_iterate(report: Mapping[str, Any]) -> Decision:
 
 
 def close(answer: Mapping[str, Any]) -> bool:
-    """Whether a criterion that failed is close to its threshold: within a fifth, or its interval."""
+    """Whether a criterion that failed is close to its threshold: a fifth of it, or its interval."""
     if answer["value"] is None:
         return False
     if interval := answer["interval"]:

@@ -11,16 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kalshi_pipeline.evaluation.criteria import Criterion, criteria
+from kalshi_pipeline.evaluation.decisions import decisions
 from kalshi_pipeline.evaluation.evidence import Case, Evidence, gather
+from kalshi_pipeline.evaluation.failure_modes import failure_modes
 from kalshi_pipeline.evaluation.grid import grid, grid_table
 from kalshi_pipeline.evaluation.lineage import Label
 from kalshi_pipeline.evaluation.paired import Paired, paired
+from kalshi_pipeline.evaluation.recommendations import recommendations
 from kalshi_pipeline.evaluation.reports.schema import SCHEMA_VERSION
 from kalshi_pipeline.evaluation.robustness import robustness
 from kalshi_pipeline.evaluation.samples import Sample, shape, take
 from kalshi_pipeline.evaluation.seeds import OverSeeds, over_seeds
+from kalshi_pipeline.evaluation.selection import selection
 from kalshi_pipeline.evaluation.trials import trials_table
 from kalshi_pipeline.evaluation.verdict import Cell, verdict
+from kalshi_pipeline.evaluation.walk_forward import forward_tests, walk_forward
 
 VALIDATION = "validation"
 _TIERS = ("high", "medium", "low")
@@ -102,6 +107,11 @@ def _shape(evidence: Evidence) -> dict[str, Any]:
     return shape(evidence.once(_judged_sample), evidence.case.evaluation)
 
 
+def _selection(evidence: Evidence) -> dict[str, Any] | None:
+    found = selection(evidence)
+    return None if found is None else asdict(found)
+
+
 def _settings(evidence: Evidence) -> dict[str, Any]:
     case = evidence.case
     return {"trading": asdict(case.trading), "evaluation": asdict(case.evaluation)}
@@ -168,6 +178,7 @@ def _verdict(evidence: Evidence, report: Mapping[str, Any]) -> dict[str, Any]:
         generated=case.generated,
         trainings=evidence.once(_trainings),
         deflated_sharpe=(report.get("selection") or {}).get("deflated_sharpe"),
+        sealed=[seal["session"] for seal in report["sealed"] if seal["first_look"] is None],
     )
     return asdict(judgement)
 
@@ -190,6 +201,7 @@ def _criteria(evidence: Evidence, _: Mapping[str, Any]) -> list[dict[str, Any]]:
             if rows.num_rows
         },
         evaluation.min_units,
+        case.cheating,
     )
     return [asdict(answer) for answer in answers]
 
@@ -208,11 +220,14 @@ _SECTIONS: tuple[tuple[str, Callable[[Evidence], Any]], ...] = (
     ("lineage_end_ms", lambda evidence: evidence.case.used.end_ms),
     ("exclusions", _exclusions),
     ("sealed", lambda evidence: [dict(seal) for seal in evidence.case.past.sealed]),
+    ("walk_forward", walk_forward),
     ("headline", _headline),
+    ("forward_tests", forward_tests),
     ("paired", lambda evidence: [asdict(each) for each in evidence.once(_paired)]),
     ("seeds", _seeds),
     ("shape", _shape),
     ("sessions", _sessions),
+    ("selection", _selection),
     ("robustness", robustness),
     ("grid", grid),
 )
@@ -220,6 +235,9 @@ _SECTIONS: tuple[tuple[str, Callable[[Evidence], Any]], ...] = (
 _JUDGEMENTS: tuple[tuple[str, Callable[[Evidence, Mapping[str, Any]], Any]], ...] = (
     ("verdict", _verdict),
     ("criteria", _criteria),
+    ("decisions", decisions),
+    ("failure_modes", failure_modes),
+    ("recommendations", recommendations),
 )
 _TABLES: tuple[tuple[str, Callable[[Evidence], pa.Table | None]], ...] = (
     ("ledger", lambda evidence: evidence.ledger),

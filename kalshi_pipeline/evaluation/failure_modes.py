@@ -95,7 +95,7 @@ def _overfitting(evidence: Evidence, report: Mapping[str, Any]) -> FailureMode:
         _status(known, bool(count) or (pbo or 0.0) > 0.5),
         "a training gained and fell in validation, or PBO above 50 %",
         figures,
-        "curriculum over all markets, best checkpoint by validation, early stopping, trials counted",
+        "curriculum over all markets, best checkpoint by validation, early stopping, trials ledger",
     )  # fmt: skip
 
 
@@ -154,7 +154,7 @@ def _reward_hacking(evidence: Evidence, report: Mapping[str, Any]) -> FailureMod
          Measured("the same, end marked at mid", mid, "cents"),
          Measured("the same, filled by touch", touch, "cents"),
          Measured("invalid actions, of decisions", invalid, "share")),
-        "reward is the change of what liquidation would bring, fees on, cross fills, position limit",
+        "reward is the change of what liquidation brings, fees on, cross fills, position limit",
     )  # fmt: skip
 
 
@@ -186,9 +186,7 @@ def _judged(evidence: Evidence) -> Any:
 
 def _mean(evidence: Evidence, label: Label) -> float | None:
     rows = evidence.ledger.filter(pc.equal(evidence.ledger["label"], label.value))
-    return _per_event(
-        rows.filter(pc.equal(rows["policy"], evidence.case.judged.name)), "pnl_micro"
-    )
+    return _per_event(rows.filter(pc.equal(rows["policy"], evidence.case.judged.name)), "pnl_micro")
 
 
 def _per_event(rows: Any, column: str) -> float | None:

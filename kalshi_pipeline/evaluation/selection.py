@@ -129,7 +129,7 @@ def _judged(evidence: Evidence) -> tuple[NDArray[np.float64], list[str]]:
 
 def _effective(matrix: NDArray[np.float64], count: int) -> float:
     # the mean correlation of those scored on the same events, taken for that of all
-    compared = matrix.shape[1]
+    compared: int = matrix.shape[1]
     if compared < 2:
         return float(count)
     correlation = (compared - effective_trials(matrix)) / (compared - 1)

@@ -65,6 +65,7 @@ def verdict(
     generated: bool,
     trainings: OverSeeds | None = None,
     deflated_sharpe: float | None = None,
+    sealed: Sequence[int] = (),
 ) -> Verdict:
     """Judge the first policy on its clean-forward events.
 
@@ -78,10 +79,11 @@ def verdict(
         trainings: of the judged policy with several seeds; None where there was one.
         deflated_sharpe: probability of skill after selection; None where it was not computed, and
             then nothing is claimed.
+        sealed: sessions kept for one look that nobody has opened.
     """
     where = " on generated sessions" if generated else ""
     if not metrics:
-        return _sober(f"No evidence of profit{where}: {_none_clean(labels)}, {cell}.")
+        return _sober(f"No evidence of profit{where}: {_none_clean(labels, sealed)}, {cell}.")
     honest = [each for each in compared if not each.cheating]
     judged, names = metrics[0], {each.baseline for each in honest}
     baselines = [other for other in metrics[1:] if other.policy in names]
@@ -135,9 +137,10 @@ def _doubt(
     return None
 
 
-def _none_clean(labels: Counter[Label]) -> str:
+def _none_clean(labels: Counter[Label], sealed: Sequence[int]) -> str:
     others = [_count(count, label.value.replace("_", "-")) for label, count in labels.items()]
-    return "no clean-forward events" + (f" (there are {', '.join(others)})" if others else "")
+    told = "no clean-forward events" + (f" (there are {', '.join(others)})" if others else "")
+    return told + "".join(f"; session {session} is sealed, not opened" for session in sealed)
 
 
 def _best(baselines: Sequence[PolicyMetrics]) -> str:

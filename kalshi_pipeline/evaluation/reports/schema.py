@@ -179,6 +179,8 @@ class Report(msgspec.Struct, kw_only=True):
     shape: Shape
     exclusions: list[Exclusion]
     sealed: list[Row] | None = None
+    walk_forward: Row | None = None
+    forward_tests: list[Row] | None = None
     seeds: Row | None = None
     paired: list[Paired] | None = None
     cheating: list[str] = msgspec.field(default_factory=list)  # of the baselines: ceilings

@@ -1,0 +1,188 @@
+"""How many candidates there were, and what that leaves of the one that was judged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kalshi_pipeline.config import EvaluationConfig
+from kalshi_pipeline.evaluation.evidence import Case, Evidence, Past
+from kalshi_pipeline.evaluation.inference.sharpe import (
+    deflated_sharpe,
+    effective_trials,
+    psr,
+    sharpe_per_unit,
+)
+from kalshi_pipeline.evaluation.lineage import Label, Lineage
+from kalshi_pipeline.evaluation.selection import Selection, selection
+from kalshi_pipeline.evaluation.trials import trials, trials_table
+from tests.evaluation.ledgers import event_ledger, labelled
+from tests.evaluation.past import candidate, course, past, trial, validations
+from tests.evaluation.test_evaluate import Renamed
+from tests.evaluation.universes import named_universe
+
+CONFIG = EvaluationConfig(resamples=200)
+RNG = np.random.default_rng(5)
+NOISE = RNG.normal(size=(40, 12)) * 10
+GOOD = RNG.normal(loc=3.0, scale=10.0, size=60)
+
+
+class _Idle:
+    name, stochastic = "PPO", False
+
+
+def evidence(
+    pnl_cents: np.ndarray, one: Past, label: Label = Label.CLEAN_FORWARD, **case: Any
+) -> Evidence:
+    ledger = labelled(event_ledger({"PPO": pnl_cents, "Hold": np.zeros(len(pnl_cents))}), label)
+    made = Case(
+        {1: named_universe(1, 1)}, {1: "forward"}, judged=Renamed(_Idle()), baselines=(),
+        used=Lineage.of([]), provenance={"plan": "made_up"}, evaluation=CONFIG, past=one, **case,
+    )  # fmt: skip
+    return Evidence(made, ledger, lambda _: None)
+
+
+def found(*arguments: Any, **options: Any) -> Selection:
+    section = selection(evidence(*arguments, **options))
+    assert section is not None
+    return section
+
+
+def noise(count: int = 12) -> list[dict[str, Any]]:
+    return [trial(number, NOISE[:, number], timesteps=number) for number in range(count)]
+
+
+def test_every_candidate_counts_once_and_the_judged_one_too() -> None:
+    again = [*noise(), *noise()]
+    section = found(GOOD, past(again))
+    assert (section.trials, section.trials_scored, section.trials_missing) == (13, 25, 0)
+
+
+def test_another_config_or_way_to_play_is_another_candidate() -> None:
+    one = trial(1, NOISE[:, 0])
+    others = [one, one | {"config": "other"}, one | {"policy": "sampled"}]
+    assert found(GOOD, past(others)).trials == 4
+
+
+def test_the_judged_candidate_scored_in_training_is_not_a_further_one() -> None:
+    who = candidate()
+    scored = trial(1, NOISE[:, 0]) | {k: who[k] for k in ("weights", "policy", "config")}
+    assert found(GOOD, past([scored])).trials == 1
+
+
+def test_the_figures_are_those_of_the_clean_events_and_of_n() -> None:
+    section = found(GOOD, past(noise()))
+    ratio = sharpe_per_unit(GOOD)
+    assert section.sharpe == pytest.approx(ratio, rel=1e-4)
+    assert section.psr == pytest.approx(psr(GOOD), rel=1e-4)
+    sharpes = [sharpe_per_unit(NOISE[:, n]) for n in range(12)] + [ratio]
+    deviation = float(np.std(np.array(sharpes, float), ddof=1))
+    assert section.trial_sharpe_sd == pytest.approx(deviation, rel=1e-4)
+    assert section.deflated_sharpe == pytest.approx(
+        deflated_sharpe(GOOD, 13, section.trial_sharpe_sd), rel=1e-4
+    )
+    assert section.deflated_sharpe_effective >= section.deflated_sharpe
+    assert section.deflated_sharpe < section.psr
+
+
+def test_more_trials_leave_less() -> None:
+    few, many = (found(GOOD, past(noise(n))).deflated_sharpe for n in (3, 12))
+    assert many < few
+
+
+def test_copies_of_one_candidate_are_worth_one() -> None:
+    alike = [trial(n, NOISE[:, 0] + 1e-3 * NOISE[:, n]) for n in range(1, 11)]
+    section = found(GOOD, past(alike))
+    assert section.trials == 11
+    assert section.effective_trials < 1.5
+    apart = found(GOOD, past(noise())).effective_trials
+    mean = (12 - effective_trials(NOISE)) / 11
+    assert apart == pytest.approx(mean + (1 - mean) * 13, rel=1e-3)
+
+
+def test_pbo_is_of_the_trials_that_were_scored_on_the_same_events() -> None:
+    other = [trial(99, NOISE[:20, 0])]
+    section = found(GOOD, past([*noise(), *other]))
+    assert (section.pbo_trials, section.pbo_events, section.pbo_splits) == (12, 40, 12_870)
+    assert section.pbo > 0.2
+    better = [trial(7, NOISE[:, 7] + 20)]
+    skilled = [*noise()[:7], *better, *noise()[8:]]
+    assert found(GOOD, past(skilled)).pbo == 0.0
+
+
+def test_where_too_few_were_scored_there_is_no_pbo_and_the_reason() -> None:
+    section = found(GOOD, past([trial(1, NOISE[:8, 0]), trial(2, NOISE[:8, 1])]))
+    assert (section.pbo, section.pbo_splits) == (None, None)
+    assert any("no PBO: 2 trials were scored on the same 8 events" in note for note in section.note)
+
+
+@pytest.mark.parametrize(
+    ("events", "label", "reason"),
+    [(29, Label.CLEAN_FORWARD, "29 clean-forward events are under 30"),
+     (60, Label.IN_SAMPLE, "no clean-forward events")],
+)  # fmt: skip
+def test_without_enough_clean_events_nothing_is_said_and_why(events, label, reason) -> None:
+    section = found(GOOD[:events], past(noise()), label)
+    assert section.sharpe is section.psr is section.deflated_sharpe is None
+    assert section.detectable_cents is None
+    assert any(reason in note for note in section.note)
+    assert section.trials == 13  # they are counted all the same
+
+
+def test_removing_the_ledger_does_not_lower_n() -> None:
+    courses = [course(validations=validations(*[0.1] * 12))]
+    full = [trial(n, NOISE[:, n - 1], timesteps=n) for n in range(1, 13)]
+    whole = found(GOOD, past(full, courses))
+    assert (whole.trials, whole.trials_missing) == (13, 0)
+    lost = found(GOOD, past(full[:5], courses))
+    assert (lost.trials, lost.trials_missing) == (13, 7)
+    assert any("7 candidates that the trainings declare" in note for note in lost.note)
+    none = found(GOOD, past([], courses))
+    assert (none.trials, none.trials_missing) == (13, 12)
+    # with no spread known it is that of chance: the best of 13 is still held against it
+    assert none.deflated_sharpe == pytest.approx(deflated_sharpe(GOOD, 13, None), rel=1e-4)
+
+
+def test_where_nobody_counted_there_is_no_section() -> None:
+    assert selection(evidence(GOOD, Past())) is None
+
+
+def test_a_foreign_model_says_that_its_makers_trials_are_unknown() -> None:
+    one = evidence(GOOD, past(noise()))
+    foreign = Evidence(
+        replace(one.case, used=Lineage.of([], foreign=True)), one.ledger, lambda _: None
+    )
+    section = selection(foreign)
+    assert section is not None
+    assert any("others made the weights" in note for note in section.note)
+
+
+def test_the_table_has_the_trials_before_and_the_judged_one() -> None:
+    rows = trials_table(evidence(GOOD, past(noise())))
+    assert rows is not None
+    assert rows.num_rows == 13
+    own = rows.to_pylist()[-1]
+    assert own["recipe"] == "own"
+    assert sum(own["pnl_micro"]) == pytest.approx(GOOD.sum() * 10_000, abs=60)
+    assert len(own["events"]) == len(set(own["events"])) == 60
+
+
+def test_counts_say_which_training_gave_how_many() -> None:
+    rows = [*noise(5), *(one | {"phase": "phase_2", "seed": 2} for one in noise()[5:])]
+    by = {(row["phase"], row["seed"], row["kind"]): row["trials"]
+          for row in found(GOOD, past(rows)).by}  # fmt: skip
+    assert by == {
+        ("phase_1", 1, "validation"): 5,
+        ("phase_2", 2, "validation"): 7,
+        ("phase_1", 1, "evaluation"): 1,
+    }
+
+
+def test_a_candidate_that_does_nothing_has_a_sharpe_ratio_of_nothing() -> None:
+    idle = trials(evidence(GOOD, past([trial(1, np.zeros(40))]))).sharpes()
+    assert idle[0] == 0.0
+    assert math.isfinite(idle[1])
