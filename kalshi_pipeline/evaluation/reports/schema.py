@@ -178,6 +178,7 @@ class Report(msgspec.Struct, kw_only=True):
     criteria: list[Criterion]
     shape: Shape
     exclusions: list[Exclusion]
+    cheating: list[str] | None = None
     sealed: list[Row] | None = None
     walk_forward: Row | None = None
     forward_tests: list[Row] | None = None
