@@ -47,7 +47,8 @@ def trials_on(warehouse: Warehouse, sessions: Iterable[int], without: str) -> pa
     """
     wanted = set(sessions)
     trials = read_trials(warehouse, without=without)
-    return trials.filter(pa.array([bool(wanted & set(s)) for s in trials["sessions"].to_pylist()]))
+    scored = [bool(wanted & set(on)) for on in trials["sessions"].to_pylist()]
+    return trials.filter(pa.array(scored, pa.bool_()))
 
 
 def candidates_of(
