@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kalshi_pipeline.config import EvaluationConfig, TradingConfig
-from tests.evaluation import specimen_sections
+from tests.evaluation import specimen_judgement, specimen_sections, specimen_trades
 
 BASELINES = (
     "Hold", "Random", "Own actions, shuffled", "Passive two-sided", "Passive buy-only",
@@ -169,13 +169,15 @@ def _criteria() -> list[dict[str, Any]]:
     return [
         {"group": "minimum viable", "text": "Mean return on the validation sessions above 0",
          "unit": "cents", "value": -4.1, "interval": [-21.3, 12.8], "status": "fail",
-         "conclusive": False, "also_met_by": ["Hold"], **plain},
+         "conclusive": False, "also_met_by": ["Hold"], "discriminates": False,
+         "note": "this criterion does not discriminate here", **plain},
         {"group": "minimum viable", "text": "Win rate above 45 %", "unit": "share", "value": 0.47,
          "interval": [0.41, 0.53], "status": "pass", "conclusive": False,
-         "also_met_by": ["Random", "Passive two-sided"], **plain},
+         "also_met_by": ["Random", "Passive two-sided"], "discriminates": False,
+         "note": "the interval holds the threshold", **plain},
         {"group": "the plan's upper bar", "text": "Sharpe ratio per event above 1",
          "unit": "ratio", "value": -0.06, "interval": [-0.37, 0.25], "status": "not assessable",
-         "conclusive": None, "also_met_by": [], **plain},
+         "conclusive": None, "also_met_by": [], "discriminates": True, "note": "", **plain},
     ]  # fmt: skip
 
 
@@ -197,6 +199,8 @@ def _more(rng: np.random.Generator, names: list[str], judged: str, mark: str) ->
         },
         "behaviour": specimen_sections.behaviour(rng, judged, mark),
         "features": specimen_sections.features(rng),
+        "trades": specimen_trades.trades(rng, few, mark),
+        **specimen_judgement.judgement(mark),
         "generalisation": specimen_sections.generalisation(mark),
     }
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from kalshi_pipeline.evaluation.charts.svg import Canvas, Scale, spanning, width_of
 
 _HEIGHT = 240.0
+_MOST_NAME = 124.0
 _ROOM = 11.0  # between two names at the ends of their lines
 
 
@@ -54,7 +55,7 @@ def line_chart(
         whole: whether every line is shown whole.
     """
     ordered = sorted(series, key=lambda one: one.judged)
-    names = min(118.0, max(width_of(one.name) for one in series) * 0.93 + 8)
+    names = min(_MOST_NAME, max(width_of(one.name) for one in series) * 1.08 + 10)
     canvas = Canvas(title, _HEIGHT, right=names, top=20)
     xs = canvas.horizontal(*(spanning(x, 0.06) if points else (x[0], x[-1] or 1.0)))
     ys = canvas.vertical(*_frame(series, whole=whole))

@@ -129,6 +129,8 @@ class Criterion(msgspec.Struct):
     conclusive: bool | None
     in_sample: bool
     also_met_by: list[str]
+    discriminates: bool = True
+    note: str = ""
 
 
 class Exclusion(msgspec.Struct):

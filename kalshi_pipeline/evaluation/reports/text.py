@@ -63,7 +63,7 @@ def plain(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(plain(one) for one in value) or DASH
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}".replace("-", MINUS) if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,11 @@ class Column:
 
     def ends(self, row: dict[str, Any]) -> str:
         """Its interval; empty where there is none."""
-        return _KINDS[self.kind].ends(row[self.interval]) if self.interval else ""
+        if not self.interval:
+            return ""
+        return _KINDS[self.kind].ends(
+            row.get(self.interval) if self.optional else row[self.interval]
+        )
 
     def shade(self, row: dict[str, Any]) -> str:
         """Class of its cell; none where the column has no shades."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kalshi_pipeline.evaluation.reports import text
 from kalshi_pipeline.evaluation.reports.figures.sensitivity import title_of
 from kalshi_pipeline.evaluation.reports.text import Column, words
 
-__all__ = ["columns_of", "grid", "title_of"]
+__all__ = ["columns_of", "grid", "markouts", "measured", "title_of"]
 
 _SHADED = 0.9  # quantile of the amounts at which a shade is the strongest
 
@@ -32,6 +33,21 @@ def grid(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[
     return list(pivot.values()), columns
 
 
+def markouts(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Column]]:
+    """Mark-outs with a row a policy and a column a time after the fill."""
+    columns = [Column("policy", "Policy")]
+    columns += [
+        Column(f"{s}", f"After {s:g} s, ¢ a contract", "signed2", f"{s} ends", optional=True)
+        for s in sorted({row["horizon_s"] for row in rows})
+    ]
+    pivot: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        horizon = row["horizon_s"]
+        shown = pivot.setdefault(row["policy"], {"policy": row["policy"], "fills": row["fills"]})
+        shown |= {f"{horizon}": row["cents"], f"{horizon} ends": row["interval"]}
+    return list(pivot.values()), [*columns, Column("fills", "Fills, at the shortest", "count")]
+
+
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
     """A column a key, for rows whose keys the page does not know; rows may lack some."""
     columns = []
@@ -39,6 +55,18 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
         kind = _kind(key, [row[key] for row in rows if row.get(key) is not None])
         columns.append(Column(key, words(key).capitalize(), kind, optional=True))
     return columns
+
+
+def measured(value: float | None, unit: str) -> str:
+    """A figure behind a rule, with its unit."""
+    if value is None:
+        return text.DASH
+    return {
+        "share": lambda: text.percent(value),
+        "cents": lambda: f"{text.signed(value)} ¢",
+        "dollars": lambda: f"${text.number(value, 2)}",
+        "count": lambda: text.number(value, 0),
+    }.get(unit, lambda: text.signed(value, 2))()
 
 
 def _kind(key: str, values: Sequence[Any]) -> str:

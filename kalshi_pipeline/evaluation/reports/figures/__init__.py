@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kalshi_pipeline.evaluation.reports.figures import behaviour, performance, sensitivity
+from kalshi_pipeline.evaluation.reports.figures import behaviour, money, performance, sensitivity
 from kalshi_pipeline.evaluation.reports.figures.shared import Figure
 
 
-def figures(report: Mapping[str, Any]) -> dict[str, list[Figure]]:
+def figures(report: Mapping[str, Any]) -> dict[str, list[Figure] | list[money.Replay]]:
     """Every picture of a report's page, by section."""
     return {
         "headline": performance.intervals(report),
@@ -18,5 +18,7 @@ def figures(report: Mapping[str, Any]) -> dict[str, list[Figure]]:
         "buckets": behaviour.buckets(report),
         "features": behaviour.features(report),
         "robustness": sensitivity.robustness(report),
+        "money": money.money(report),
+        "replay": money.replays(report),
         "generalisation": sensitivity.generalisation(report),
     }
