@@ -36,6 +36,7 @@ def specimen(mark: str = "", seed: int = 5) -> dict[str, Any]:
         "generated": True,
         "policy": judged,
         "baselines": list(BASELINES),
+        "cheating": ["One-step oracle (cheats)"],
         "cell": {"fill_model": "cross", "mark": "liquidation", "fees": True, "headline": True},
         "provenance": {
             "plan": f"specimen{mark}",

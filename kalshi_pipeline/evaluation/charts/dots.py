@@ -47,7 +47,7 @@ def dot_chart(title: str, rows: Sequence[Dot], label: str) -> str:
         canvas.text(names - 6, y + 3.5, row.name, anchor="end", shade=named, room=names - 8)
         if row.value is None:
             continue
-        hint = f"{row.name}: {row.value:+,.2f}"
+        hint = f"{row.value:+,.2f}"
         if row.interval:
             hint += f" [{row.interval[0]:+,.2f}, {row.interval[1]:+,.2f}]"
             canvas.line(*_ends(scale, row.interval, y), f"whisker {shade}")
@@ -55,7 +55,7 @@ def dot_chart(title: str, rows: Sequence[Dot], label: str) -> str:
             canvas.line(*_ends(scale, row.core, y), f"core {shade}")
         if scale.low <= row.value <= scale.high:
             hollow = "" if row.interval else " hollow"
-            canvas.dot(scale(row.value), y, shade + hollow, minus(hint))
+            canvas.dot(scale(row.value), y, shade + hollow, f"{row.name}: {minus(hint)}")
         else:
             above = row.value > scale.high
             told = f"{row.value:+,.0f} \N{RIGHTWARDS ARROW}"

@@ -38,6 +38,6 @@ def heat_chart(
             value = values.get((row, column))
             if value is not None:
                 x = names + wide * place
-                hint = minus(f"{column}, {row}: {value:+.3g}")
+                hint = f"{column}, {row}: " + minus(f"{value:+.3g}")
                 canvas.bar(x, x + wide - 1, y, _CELL - 1, shade_of(value, reach), hint)
     return canvas.svg()

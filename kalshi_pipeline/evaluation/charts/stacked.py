@@ -55,7 +55,7 @@ def stacked_chart(
         left = right = 0.0
         for amount, (part, colour) in zip(amounts, parts, strict=True):
             start = right if amount >= 0 else left
-            hint = minus(f"{name}, {part}: {amount:,.2f}")
+            hint = f"{name}, {part}: " + minus(f"{amount:,.2f}")
             if amount:
                 canvas.bar(scale(start), scale(start + amount), y, ROW - 5, colour, hint)
             if amount >= 0:
@@ -65,7 +65,7 @@ def stacked_chart(
         if totals:
             x = scale(totals[name])
             mark = [(x, y - 1), (x + 4.5, y + 6), (x, y + 13), (x - 4.5, y + 6)]
-            canvas.polygon(mark, "total", f"{name}, in all: {totals[name]:+,.2f}")
+            canvas.polygon(mark, "total", f"{name}, in all: " + minus(f"{totals[name]:+,.2f}"))
     return canvas.svg()
 
 

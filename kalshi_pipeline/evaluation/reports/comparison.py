@@ -78,8 +78,7 @@ def _figures(evaluations: Sequence[Evaluated]) -> list[Figure]:
     rows = []
     for one in evaluations:
         judged, *others = main_table(one.report)["policies"]
-        ceilings = {row["baseline"] for row in one.report.get("paired") or () if row["cheating"]}
-        honest = set(one.report["baselines"]) - ceilings
+        honest = set(one.report["baselines"]) - set(one.report.get("cheating") or ())
         best = max(
             (row for row in others if row["policy"] in honest),
             key=lambda row: float(row["pnl_cents"]),

@@ -180,13 +180,12 @@ class Report(msgspec.Struct, kw_only=True):
     criteria: list[Criterion]
     shape: Shape
     exclusions: list[Exclusion]
-    cheating: list[str] | None = None
+    cheating: list[str] | None = None  # baselines that see what nobody can
     sealed: list[Row] | None = None
     walk_forward: Row | None = None
     forward_tests: list[Row] | None = None
     seeds: Row | None = None
     paired: list[Paired] | None = None
-    cheating: list[str] = msgspec.field(default_factory=list)  # of the baselines: ceilings
     grid: list[Row] | None = None
     robustness: Row | None = None
     trades: Row | None = None
