@@ -106,6 +106,10 @@ def plan_checks(plans: Iterable[Plan]) -> list[dg.AssetChecksDefinition]:
     found = []
     for plan in plans:
         found += [_plan_check(plan, phase.name, rules.weights_are_sound) for phase in plan.phases]
-        for rule in (rules.hold_earns_nothing, rules.report_is_complete):
+        for rule in (
+            rules.hold_earns_nothing,
+            rules.no_used_session_is_clean,
+            rules.report_is_complete,
+        ):
             found.append(_plan_check(plan, plan_stages.EVALUATION, rule))
     return found

@@ -1,20 +1,39 @@
 """Checkpoints -> verdicts: one evaluation a training plan."""
 
+import json
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from kalshi_pipeline import plan_evaluation, plan_stages
 from kalshi_pipeline.assets.checkpoints import of_sessions
-from kalshi_pipeline.assets.published import parquet_facts, published
+from kalshi_pipeline.assets.published import parquet_facts, published, table_metadata
 from kalshi_pipeline.plans import Plan
 from kalshi_pipeline.resources.warehouse import WarehouseResource
+from kalshi_pipeline.sealed import open_for
+from kalshi_pipeline.storage.publish import Generation, Warehouse
+
+
+class EvaluationRun(dg.Config):
+    """What a run may ask of an evaluation.
+
+    `open_sealed` opens sealed sessions for the checkpoint that is judged now: once, with the date.
+    """
+
+    open_sealed: list[int] = Field(default_factory=list)
+    reason: str = ""
 
 
 def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
     """The evaluation of a plan's last phase."""
     last = plan.phases[-1].name
-    tested = ", ".join(f"{session} ({role})" for session, role in plan.roles.items())
+    tested = ", ".join(
+        f"{session} ({role}{', sealed' if session in plan.sealed else ''})"
+        for session, role in plan.roles.items()
+    )
 
     @dg.asset(
         name=plan_stages.EVALUATION,
@@ -24,19 +43,70 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
         kinds={"parquet", "html"},
         owners=["team:evaluation"],
         code_version=plan_evaluation.EVALUATION_VERSION,
-        description=f"The verdict on {last}: the learned policy beside Hold, random, each action "
-        f"forever and a passive quoter, on sessions {tested}; fees on, cross fills, liquidation "
-        "marks, cluster bootstrap over Kalshi events. `report.html` stands alone.",
+        description=f"The verdict on {last}: the learned policy beside every baseline, on sessions "
+        f"{tested}; fees on, cross fills, liquidation marks, cluster bootstrap over Kalshi events, "
+        "every candidate that was tried counted. `report.html` stands alone.",
     )
     def evaluation(
-        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+        context: dg.AssetExecutionContext, config: EvaluationRun, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[Any]:
-        generation = plan_evaluation.evaluate_plan(warehouse.open(), plan, context.log.info)
+        store = warehouse.open()
+        _open(store, plan, config)
+        generation = plan_evaluation.evaluate_plan(store, plan, context.log.info)
         return published(
             generation,
             context,
             report=dg.MetadataValue.url(generation.path("report.html").as_uri()),
+            **_told(json.loads(generation.path("report.json").read_bytes())),
             **parquet_facts(generation, "ledger.parquet"),
         )
 
     return evaluation
+
+
+def _open(warehouse: Warehouse, plan: Plan, config: EvaluationRun) -> None:
+    judged: Generation | None = None
+    for session in config.open_sealed:
+        judged = judged or warehouse.current(plan_stages.phase_name(plan, plan.phases[-1].name))
+        now_ms = time.time_ns() // 1_000_000
+        open_for(warehouse, session, judged.content_hash, plan.name, config.reason, now_ms)
+
+
+def _told(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a report is shown where the asset is: decisions first, then what they rest on."""
+    chosen = report["selection"] or {}
+    tables = {
+        "decisions": [
+            {name: decision[name] for name in ("point", "question", "when", "outcome", "action")}
+            for decision in report["decisions"]
+        ],
+        "figures of the decisions": [
+            {"point": decision["point"], **figure}
+            for decision in report["decisions"]
+            for figure in decision["figures"]
+        ],
+        "criteria": [
+            {name: answer[name] for name in ("group", "text", "value", "status", "events", "note")}
+            for answer in report["criteria"]
+        ],
+        "failure modes": [
+            {name: mode[name] for name in ("mode", "status", "rule", "mitigation")}
+            for mode in report["failure_modes"]
+        ],
+        "recommendations": report["recommendations"],
+        "labels": [{"label": label, **count} for label, count in report["labels"].items()],
+        "sealed sessions": report["sealed"],
+        "trials by training": chosen.get("by", []),
+    }
+    figures = {
+        "claims success": report["verdict"]["claim"],
+        "trials": chosen.get("trials"),
+        "effective trials": chosen.get("effective_trials"),
+        "Sharpe ratio an event": chosen.get("sharpe"),
+        "deflated Sharpe ratio": chosen.get("deflated_sharpe"),
+        "PBO": chosen.get("pbo"),
+    }
+    return {
+        **{name: value for name, value in figures.items() if value is not None},
+        **{name: table_metadata(rows) for name, rows in tables.items() if rows},
+    }

@@ -93,10 +93,12 @@ class Judged:
 
     Args:
         verdict: one sentence.
+        decisions: what the plan's decision points come to, a sentence each.
         report: the page to open; `report.json` and `ledger.parquet` lie beside it.
     """
 
     verdict: str
+    decisions: tuple[str, ...]
     report: Path
 
 
@@ -280,7 +282,11 @@ def evaluate(
     name = f"{checkpoint.content_hash[:12]}_{'-'.join(map(str, sessions))}"
     folder = warehouse.root / EVALUATIONS / name
     write_folder(folder, pages, warehouse.files)
-    return Judged(judged.report["verdict"]["sentence"], folder / "report.html")
+    decided = tuple(
+        f"{point['question']}: {point['outcome']}; {point['action']}"
+        for point in judged.report["decisions"]
+    )
+    return Judged(judged.report["verdict"]["sentence"], decided, folder / "report.html")
 
 
 def _judged(

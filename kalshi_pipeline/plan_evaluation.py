@@ -78,6 +78,7 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
             schema_version=judged.report["schema_version"],
             sessions=len(case.universes),
             episodes=judged.tables["ledger"].num_rows,
+            clean_forward_events=judged.report["labels"].get("clean_forward", {}).get("events", 0),
         )
     return staging.generation
 

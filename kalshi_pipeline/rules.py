@@ -44,9 +44,37 @@ def hold_earns_nothing(evaluation: Generation) -> Finding:
 def report_is_complete(evaluation: Generation) -> Finding:
     """The report has its verdict, its sessions and its baselines."""
     report = json.loads(evaluation.path("report.json").read_bytes())
-    wanted = ("schema_version", "verdict", "sessions", "criteria", "provenance", "labels")
+    wanted = (
+        "schema_version", "verdict", "sessions", "criteria", "provenance", "labels", "selection",
+        "decisions", "failure_modes", "recommendations",
+    )  # fmt: skip
     missing = [name for name in wanted if not report.get(name)]
     return Finding(not missing, f"missing parts: {', '.join(missing) or 'none'}")
+
+
+def no_used_session_is_clean(evaluation: Generation) -> Finding:
+    """No row is called clean-forward of a session that weights or selection have used."""
+    from kalshi_pipeline.evaluation.ledger import JUDGED_SCHEMA
+
+    report = json.loads(evaluation.path("report.json").read_bytes())
+    columns = read_table(evaluation.path("ledger.parquet"), JUDGED_SCHEMA, ["session", "label"])
+    clean = {
+        session
+        for session, label in zip(
+            *(columns[name].to_pylist() for name in columns.column_names), strict=True
+        )
+        if label == "clean_forward"
+    }
+    used = {
+        entry["session"]
+        for entry in report["walk_forward"]["sessions"]
+        if entry["markets_trained_on"] or entry["markets_selected_on"]
+    }
+    both = ", ".join(map(str, sorted(clean & used))) or "none"
+    return Finding(
+        not clean & used,
+        f"{len(clean)} sessions have clean-forward rows, {len(used)} were used; both: {both}",
+    )
 
 
 def weights_are_sound(phase: Generation) -> Finding:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from kalshi_pipeline import stages
+from kalshi_pipeline.config import MICRO_PER_CENT
 from kalshi_pipeline.errors import CorruptFile
 from kalshi_pipeline.feature_table import FEATURES, TENSOR_FEATURES
 from kalshi_pipeline.features.build import read_tensors
@@ -26,6 +27,7 @@ from kalshi_pipeline.plan_stages import EVALUATION
 from kalshi_pipeline.recordings.messages import MessageKind
 from kalshi_pipeline.storage.checkpoints import TRAINER, seed_folder
 from kalshi_pipeline.storage.publish import CURRENT, Generation, Warehouse, read_manifest
+from kalshi_pipeline.storage.trials import read_trials
 from kalshi_pipeline.storage.views import Part, Table, View, write_database
 
 VIEWS_VERSION = "2"
@@ -114,6 +116,7 @@ def refresh_views(warehouse: Warehouse) -> Path:
         Table("message_kinds", "kinds of the rows of messages", _kinds(MessageKind)),
         Table("checkpoints", "what each phase trained: a row a seed", _checkpoints(plans)),
         Table("lineage", "market time that reached a checkpoint's weights", _lineage(plans)),
+        Table("trials", "every candidate that was scored", _trials(warehouse)),
         Table("reports", "the verdict on each plan", _reports(reports)),
         Table("report_policies", "the policies of each report's tables", _policies(reports)),
     ]
@@ -250,6 +253,16 @@ def _lineage(outputs: Iterable[_Output]) -> pa.Table:
         for seed in [generation.summary["trained"][0]["seed"]]
         for entry in _json(generation, f"{seed_folder(seed)}/{TRAINER}")["lineage"]
     )
+
+
+def _trials(warehouse: Warehouse) -> pa.Table:
+    try:
+        trials = read_trials(warehouse)
+    except CorruptFile:  # the evaluation says so, and where
+        return pa.table({})
+    micro = [sum(pnl) / max(1, len(pnl)) for pnl in trials["pnl_micro"].to_pylist()]
+    mean = pa.array([pnl / MICRO_PER_CENT for pnl in micro], pa.float64())
+    return trials.append_column("pnl_cents", mean)
 
 
 def _reports(reports: Mapping[str, _Output]) -> pa.Table:

@@ -257,4 +257,4 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.min_episode_length,
         say,
     )
-    print(f"\n{done.verdict}\n\nreport: {done.report}")
+    print("\n".join(("", done.verdict, "", *done.decisions, "", f"report: {done.report}")))
