@@ -60,8 +60,9 @@ def over_seeds(
     if len(columns) >= evaluation.min_seeds and data.events >= evaluation.min_units:
         rng = np.random.default_rng(evaluation.seed)
         means, iqms = stats.crossed_bootstrap(values, evaluation.resamples, rng)
-        mean_interval = stats.percentile_interval(means, evaluation.confidence)
-        iqm_interval = stats.percentile_interval(iqms, evaluation.confidence)
+        fewest = min(values.shape)  # mostly the seeds: five of them, taken for many, cover 88 %
+        mean_interval = stats.percentile_interval(means, evaluation.confidence, fewest)
+        iqm_interval = stats.percentile_interval(iqms, evaluation.confidence, fewest)
     return OverSeeds(
         title=sample.title,
         clean=sample.clean,

@@ -1,3 +1,0 @@
-"""Old name of `inference`."""
-
-from kalshi_pipeline.evaluation.inference import *  # noqa: F403
