@@ -57,6 +57,36 @@ def specimen(mark: str = "", seed: int = 5) -> dict[str, Any]:
         },
         "lineage_end_ms": START_MS - 3_600_000,
         "exclusions": [{"session": 71, "reason": f"too_few_steps{mark}", "count": 17}],
+        "walk_forward": {
+            "used_until_ms": START_MS - 3_600_000,
+            "embargo_s": 3_600.0,
+            "lookback_s": 600.0,
+            "clean_from_ms": START_MS,
+            "purged_episodes": 1,
+            "sessions": [
+                {
+                    "session": 71,
+                    "markets_trained_on": 0,
+                    "markets_selected_on": 0,
+                    "role": f"forward{mark}",
+                    "start_ms": START_MS,
+                    "end_ms": None,
+                }
+            ],
+        },
+        "forward_tests": [
+            {
+                "scope": scope,
+                "session": None,
+                "events": EVENTS,
+                "policy": judged,
+                "pnl_cents": -4.1,
+                "pnl_interval": None,
+                "difference_cents": None,
+                "difference_interval": None,
+            }
+            for scope in ("pooled", "session 71", "session 72")
+        ],
         "sealed": [{"session": 71, "status": f"opened{mark}", "first_look": True}],
         "headline": headline,
         "seeds": None,

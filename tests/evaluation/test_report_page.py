@@ -165,6 +165,26 @@ def test_tables_sort_numbers_as_numbers_by_mouse_and_by_keyboard(
 
 
 @pytest.mark.browser
+def test_a_trade_is_stepped_through_message_by_message(
+    browser: Any, paths: dict[str, Path]
+) -> None:
+    visit = Visit(browser, paths["report"], 1280, "light")
+    replay = visit.page.locator(".replay").first
+    cursor, told = replay.locator(".cursor"), replay.locator("output")
+    first = (cursor.get_attribute("transform"), told.inner_text())
+    assert "no fill yet" in first[1]
+    replay.locator("button", has_text="›").click()
+    second = (cursor.get_attribute("transform"), told.inner_text())
+    assert second != first
+    replay.locator("input").press("End")
+    assert "last fill: sell 1.00 at 48 ¢ as taker, fee 2.00 ¢" in told.inner_text()
+    assert replay.locator(".ladder tr.bid").count() == 5
+    replay.locator("input").press("Home")
+    assert (cursor.get_attribute("transform"), told.inner_text()) == first
+    visit.page.close()
+
+
+@pytest.mark.browser
 def test_the_button_turns_the_page_dark_and_light_again(
     browser: Any, paths: dict[str, Path]
 ) -> None:

@@ -29,12 +29,14 @@ class Fill:
         price_cents: of YES.
         buys: whether it bought YES.
         says: told when the mark is asked.
+        own: whether it is of the trade that is shown; others are hollow.
     """
 
     at_s: float
     price_cents: float
     buys: bool
     says: str
+    own: bool = True
 
 
 def replay_chart(title: str, moments: Sequence[Moment], fills: Sequence[Fill]) -> str:
@@ -44,7 +46,7 @@ def replay_chart(title: str, moments: Sequence[Moment], fills: Sequence[Fill]) -
     quotes = [q for moment in moments for q in (moment.bid_cents, moment.ask_cents)]
     prices = [q for q in quotes if q is not None] + [fill.price_cents for fill in fills]
     ys = canvas.vertical(*spanning(prices, 0.12))
-    canvas.x_axis(xs, "seconds from the first fill")
+    canvas.x_axis(xs, "seconds from the entry")
     canvas.y_axis(ys, "price of YES, ¢")
     legend = (("best ask", "ask", 150.0), ("best bid", "bid", 232.0))
     for name, shade, x in legend:
@@ -67,7 +69,7 @@ def replay_chart(title: str, moments: Sequence[Moment], fills: Sequence[Fill]) -
     for fill in fills:
         canvas.polygon(
             _triangle(xs(fill.at_s), ys(fill.price_cents), up=fill.buys),
-            "buy" if fill.buys else "sell",
+            ("buy" if fill.buys else "sell") + ("" if fill.own else " other"),
             fill.says,
         )
     canvas.line(0, canvas.top, 0, canvas.height - canvas.bottom, "cursor")

@@ -79,6 +79,7 @@ _KINDS = {
     "utc": _Kind(utc, lambda _: ""),
     "signed": _Kind(signed, interval),
     "signed2": _Kind(lambda v: signed(v, 2), lambda v: interval(v, 2)),
+    "signed3": _Kind(lambda v: signed(v, 3), lambda v: interval(v, 3)),
     "number": _Kind(number, lambda v: interval(v, 1, sign=False)),
     "number2": _Kind(lambda v: number(v, 2), lambda v: interval(v, 2, sign=False)),
     "number3": _Kind(lambda v: number(v, 3), lambda v: interval(v, 3, sign=False)),

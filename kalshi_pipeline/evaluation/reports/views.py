@@ -34,18 +34,22 @@ def grid(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[
 
 
 def markouts(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Column]]:
-    """Mark-outs with a row a policy and a column a time after the fill."""
-    columns = [Column("policy", "Policy")]
+    """Mark-outs with a row a policy and kind of fill, and a column a time after the fill."""
+    columns = [
+        Column("policy", "Policy"),
+        Column("side", "Fills"),
+        Column("fills", "Count", "count"),
+    ]
     columns += [
         Column(f"{s}", f"After {s:g} s, ¢ a contract", "signed2", f"{s} ends", optional=True)
         for s in sorted({row["horizon_s"] for row in rows})
     ]
-    pivot: dict[str, dict[str, Any]] = {}
+    pivot: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
-        horizon = row["horizon_s"]
-        shown = pivot.setdefault(row["policy"], {"policy": row["policy"], "fills": row["fills"]})
+        horizon, who = row["horizon_s"], {key: row[key] for key in ("policy", "side")}
+        shown = pivot.setdefault((row["policy"], row["side"]), {**who, "fills": row["fills"]})
         shown |= {f"{horizon}": row["cents"], f"{horizon} ends": row["interval"]}
-    return list(pivot.values()), [*columns, Column("fills", "Fills, at the shortest", "count")]
+    return list(pivot.values()), columns
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[Column]:

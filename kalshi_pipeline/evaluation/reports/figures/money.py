@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kalshi_pipeline.config import BP_PER_DOLLAR, CENTI_PER_CONTRACT
 from kalshi_pipeline.evaluation.charts.lines import Series, line_chart
 from kalshi_pipeline.evaluation.charts.replay import Fill, Moment, place_of, replay_chart
 from kalshi_pipeline.evaluation.charts.stacked import stacked_chart
 from kalshi_pipeline.evaluation.reports.figures.shared import Figure, figure, script_json
 from kalshi_pipeline.evaluation.reports.text import number, signed
 
+_BP_PER_CENT = BP_PER_DOLLAR // 100
 _PARTS = (
     ("spread", "spread"), ("fees", "fees"), ("drift of the mid", "drift"),
     ("end or settlement", "settlement"),
@@ -24,9 +26,8 @@ def money(report: Mapping[str, Any]) -> list[Figure]:
     if not trades:
         return []
     shown = [_split(trades["split"], judged), _markouts(trades["markouts"], judged)]
-    portfolio = trades["portfolio"]
-    if portfolio and portfolio["points"]:
-        shown.append(_portfolio(portfolio, judged))
+    if trades["portfolio"]["points"]:
+        shown.append(_portfolio(trades["portfolio"], judged))
     return shown
 
 
@@ -47,6 +48,7 @@ def _split(rows: Sequence[Mapping[str, Any]], judged: str) -> Figure:
 
 
 def _markouts(rows: Sequence[Mapping[str, Any]], judged: str) -> Figure:
+    rows = [row for row in rows if row["side"] == "all"]
     horizons = sorted({row["horizon_s"] for row in rows})
     series = []
     for name in dict.fromkeys(row["policy"] for row in rows):
@@ -78,11 +80,12 @@ def _portfolio(portfolio: Mapping[str, Any], judged: str) -> Figure:
         "All episodes as one portfolio",
         line_chart(
             "Profit of all episodes together on a clock",
-            [hours for hours, _ in points],
-            [Series(judged, [cents for _, cents in points], judged=True)],
-            "hours since the first tick, sessions end to end",
+            [place * portfolio["grid_s"] / 3_600.0 for place in range(len(points))],
+            [Series(judged, [point["equity_cents"] for point in points], judged=True)],
+            "hours on the clock, sessions end to end",
             "profit so far, ¢",
         ),
+        "Gains of all episodes added up; a policy that repeats episodes counts their mean.",
     )
 
 
@@ -103,45 +106,65 @@ class Replay:
 
 def replays(report: Mapping[str, Any]) -> list[Replay]:
     """Single trades with the book around them."""
-    return [_replay(one) for one in (report["trades"] or {}).get("examples", ()) if one["book"]]
+    return [_replay(one) for one in (report["trades"] or {}).get("examples", ()) if one["fills"]]
 
 
 def _replay(example: Mapping[str, Any]) -> Replay:
-    moments = [Moment(row["at_s"], row["bid_cents"], row["ask_cents"]) for row in example["book"]]
-    fills = [
-        Fill(fill["at_s"], fill["price_cents"], fill["side"] == "buy", _told(fill))
-        for fill in example["fills"]
+    own = [fill for fill in example["fills"] if fill["of_trade"]] or example["fills"]
+    start_ms = own[0]["time_ms"]
+    at_s = [(time_ms - start_ms) / 1_000.0 for time_ms in example["times_ms"]]
+    moments = [
+        Moment(at, *(None if quote is None else quote / _BP_PER_CENT for quote in quotes))
+        for at, *quotes in zip(at_s, example["bid_bp"], example["ask_bp"], strict=True)
     ]
-    title = f"{example['market']}, session {example['session']}"
+    fills = [
+        Fill(
+            (fill["time_ms"] - start_ms) / 1_000.0, fill["price_bp"] / _BP_PER_CENT,
+            fill["side"] == "buy", _told(fill), fill["of_trade"],
+        )
+        for fill in example["fills"]
+    ]  # fmt: skip
+    title = f"{example['title']}: {signed(example['gain_cents'])} ¢"
     picture = figure(
         title,
-        replay_chart(f"Best bid and ask around a trade in {title}", moments, fills),
-        f"{example['why']}; {signed(example['pnl_cents'])} ¢",
+        replay_chart(f"Best bid and ask around a trade in {example['market']}", moments, fills),
+        f"{example['market']}, session {example['session']}; ended by {example['ended_by']}",
     )
-    steps = [
-        {"x": round(place_of(row["at_s"], moments), 1), "says": _moment(row, example["fills"])}
-        for row in example["book"]
+    data = [
+        {
+            "x": round(place_of(at, moments), 1),
+            "says": _moment(at, example["fills"], time_ms),
+            "asks": _levels(asks),
+            "bids": _levels(bids),
+        }
+        for at, time_ms, bids, asks in zip(
+            at_s, example["times_ms"], example["bids"], example["asks"], strict=True
+        )
     ]
-    return Replay(picture, len(steps), script_json(steps))
+    return Replay(picture, len(data), script_json(data))
 
 
-def _moment(row: Mapping[str, Any], fills: Sequence[Mapping[str, Any]]) -> str:
-    done = [fill for fill in fills if fill["at_s"] <= row["at_s"]]
-    told = (
-        f"{signed(row['at_s'], 2)} s: bid {_quote(row, 'bid')}, ask {_quote(row, 'ask')}; "
-        f"position {signed(done[-1]['position_contracts'] if done else 0.0, 2)} contracts"
-    )
-    return f"{told}. Last fill: {_told(done[-1])}" if done else f"{told}."
+def _levels(levels: Sequence[Sequence[int]]) -> list[tuple[str, str, float]]:
+    """Price and size as text, and the size for the length of a bar."""
+    return [
+        (
+            f"{price / _BP_PER_CENT:g} ¢",
+            number(size / CENTI_PER_CONTRACT, 0),
+            size / CENTI_PER_CONTRACT,
+        )
+        for price, size in levels
+    ]
 
 
-def _quote(row: Mapping[str, Any], side: str) -> str:
-    if row[f"{side}_cents"] is None:
-        return "none"
-    return f"{number(row[f'{side}_cents'], 1)} ¢ × {number(row[f'{side}_contracts'], 0)}"
+def _moment(at_s: float, fills: Sequence[Mapping[str, Any]], time_ms: int) -> str:
+    done = [fill for fill in fills if fill["time_ms"] <= time_ms]
+    last = f"last fill: {_told(done[-1])}" if done else "no fill yet"
+    return f"{signed(at_s, 2)} s, {last}"
 
 
 def _told(fill: Mapping[str, Any]) -> str:
     return (
-        f"{fill['side']} {number(fill['contracts'], 2)} at {number(fill['price_cents'], 1)} ¢ as "
-        f"{'taker' if fill['taker'] else 'maker'}, fee {number(fill['fee_cents'], 2)} ¢"
+        f"{fill['side']} {number(fill['size_centi'] / CENTI_PER_CONTRACT, 2)} at "
+        f"{fill['price_bp'] / _BP_PER_CENT:g} ¢ as {'taker' if fill['taker'] else 'maker'}, "
+        f"fee {number(fill['fee_cents'], 2)} ¢"
     )

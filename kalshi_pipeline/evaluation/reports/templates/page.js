@@ -54,10 +54,16 @@ for (const replay of document.querySelectorAll(".replay")) {
   const slider = replay.querySelector("input");
   const cursor = replay.querySelector(".cursor");
   const told = replay.querySelector("output");
+  const ladder = replay.querySelector(".ladder tbody");
   const show = () => {
     const moment = moments[slider.valueAsNumber];
     cursor.setAttribute("transform", `translate(${moment.x} 0)`);
     told.textContent = moment.says;
+    const most = Math.max(...[...moment.asks, ...moment.bids].map((level) => level[2]));
+    const asks = [...moment.asks].reverse().map((level) => rung("ask", level, most));
+    const bids = moment.bids.map((level) => rung("bid", level, most));
+    bids[0]?.classList.add("touch");
+    ladder.replaceChildren(...asks, ...bids);
   };
   slider.addEventListener("input", show);
   for (const button of replay.querySelectorAll(".step button")) {
@@ -68,5 +74,14 @@ for (const replay of document.querySelectorAll(".replay")) {
   }
   replay.querySelector(".step").hidden = false;
   show();
+}
+function rung(side, [price, size, amount], most) {
+  const row = document.createElement("tr");
+  const bar = document.createElement("i");
+  row.className = side;
+  bar.style.width = `${(100 * amount) / most}%`;
+  for (const content of [side, price, size, bar]) row.insertCell().append(content);
+  for (const cell of [row.cells[1], row.cells[2]]) cell.className = "n";
+  return row;
 }
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => (d.open = true)));
