@@ -148,18 +148,18 @@ def test_tables_sort_numbers_as_numbers_by_mouse_and_by_keyboard(
     browser: Any, paths: dict[str, Path]
 ) -> None:
     visit = Visit(browser, paths["report"], 1280, "light")
-    pnl = visit.page.locator("#headline table thead th").nth(1)
+    pnl = visit.page.locator("#headline > .scroll thead th").nth(1)
     pnl.locator("button").click()
-    falling = [float(value) for value in visit.column("#headline table", 1)]
+    falling = [float(value) for value in visit.column("#headline > .scroll", 1)]
     assert falling == sorted(falling, reverse=True)
     assert pnl.get_attribute("aria-sort") == "descending"
     pnl.locator("button").press("Enter")
-    rising = [float(value) for value in visit.column("#headline table", 1)]
+    rising = [float(value) for value in visit.column("#headline > .scroll", 1)]
     assert rising == sorted(rising)
     assert pnl.get_attribute("aria-sort") == "ascending"
-    sharpe = visit.page.locator("#headline table thead th").nth(3)
+    sharpe = visit.page.locator("#headline > .scroll thead th").nth(3)
     sharpe.locator("button").click()
-    assert visit.column("#headline table", 3)[-1] == "", "what is missing comes last"
+    assert visit.column("#headline > .scroll", 3)[-1] == "", "what is missing comes last"
     assert pnl.get_attribute("aria-sort") is None
     visit.page.close()
 
