@@ -63,9 +63,7 @@ def _trading(report: Mapping[str, Any]) -> Iterator[Recommendation]:
 def _data(evidence: Evidence, report: Mapping[str, Any]) -> Iterator[Recommendation]:
     events = report["labels"].get("clean_forward", {}).get("events", 0)
     least = evidence.case.evaluation.min_units
-    closed = [
-        seal["session"] for seal in report["sealed"] if seal["status"] == "sealed, not opened"
-    ]
+    closed = [seal["session"] for seal in report["sealed"] if seal["first_look"] is None]
     for session in closed:
         yield Recommendation(
             "data",

@@ -111,3 +111,21 @@ def test_what_stops_lies_below_the_best_by_more_than_allowed(
     if (fell := fallen(scores, config)) is not None:
         assert fell > by
         assert max(scores) - scores[-1] > by * max(abs(max(scores)), 0.1) * (1 - 1e-9)
+
+
+def test_every_scored_policy_is_told_what_each_event_came_to_in_the_order_they_end() -> None:
+    episodes = tuple(
+        replace(episode, event=f"E{place // 3}", end_ms=episode.start_ms + 1_000 * (9 - place))
+        for place, episode in enumerate(UNIVERSE.episodes)
+    )
+    told: list[dict[tuple[int, str], int]] = []
+    validator = Validator(
+        Universe(UNIVERSE.tape, episodes), TradingConfig(), 10**6,
+        lambda _, totals: told.append(dict(totals)),
+    )  # fmt: skip
+    scores = [validator(NetworkPolicy(small_checkpoint(seed))) for seed in (3, 4)]
+    assert len(told) == 2
+    last = {e.event: max(o.end_ms for o in episodes if o.event == e.event) for e in episodes}
+    for score, totals in zip(scores, told, strict=True):
+        assert [event for _, event in totals] == sorted(last, key=lambda event: last[event])
+        assert sum(totals.values()) / len(episodes) / 1e6 == pytest.approx(score)
