@@ -10,6 +10,8 @@ from kalshi_pipeline import cli
 from kalshi_pipeline.cli.training import _learner, _wanted
 from kalshi_pipeline.config import CONFIGS
 from kalshi_pipeline.errors import PlanError
+from kalshi_pipeline.storage.publish import Recipe, Warehouse
+from kalshi_pipeline.storage.seals import opening_of, sealed_by_hand
 
 
 def text_of(value):
@@ -62,3 +64,26 @@ def test_a_setting_of_another_algorithm_is_refused():
     )
     with pytest.raises(PlanError, match="a2c has no --clip-range"):
         _learner(options)
+
+
+def test_a_session_is_sealed_and_opened_from_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("kalshi_pipeline.cli.sessions.warehouse_root", lambda: str(tmp_path))
+    warehouse = Warehouse(tmp_path)
+    assert cli.main(["sessions", "seal", "7", "8"]) == 0
+    assert sealed_by_hand(warehouse) == (7, 8)
+    assert "session 8: sealed" in capsys.readouterr().out
+
+    assert cli.main(["sessions", "open", "7", "--reason", "the end"]) == 1
+    assert "training_plan/phase_3 has not been materialized" in capsys.readouterr().err
+
+    with warehouse.stage("quick/phase_3", None, Recipe("1")) as staging:
+        staging.summary.update(trained=1)
+    checkpoint = staging.generation.content_hash
+    assert cli.main(["sessions", "open", "7", "--plan", "quick", "--reason", "the end"]) == 0
+    opening = opening_of(warehouse, 7)
+    assert (opening.checkpoint, opening.plan, opening.reason) == (checkpoint, "quick", "the end")
+    assert opening.opened_ms > 1_700_000_000_000
+    assert "opened 20" in capsys.readouterr().out
+
+    assert cli.main(["sessions", "open", "9", "--plan", "quick", "--reason", "why"]) == 1
+    assert "nothing to open" in capsys.readouterr().err

@@ -87,7 +87,9 @@ def trials(evidence: Evidence) -> Trials:
     """The trials of a case, the judged ones included."""
     past = evidence.case.past
     before = [] if past.trials is None else past.trials.to_pylist()
-    return Trials((*before, *_judged(evidence)), _missing(before, past.training))
+    plan = evidence.case.provenance.get("plan")
+    of_plan = [row for row in before if row["plan"] == plan]
+    return Trials((*before, *_judged(evidence)), _missing(of_plan, past.training))
 
 
 def trials_table(evidence: Evidence) -> pa.Table | None:
