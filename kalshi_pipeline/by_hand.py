@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,13 @@ from kalshi_pipeline.plan_evaluation import LEARNED
 from kalshi_pipeline.plan_stages import TRAINING_VERSION
 from kalshi_pipeline.recordings.sources import SessionSources
 from kalshi_pipeline.sealed import refuse_sealed, seals_of
-from kalshi_pipeline.session_data import session_facts, session_inputs, universe_of, universes_of
+from kalshi_pipeline.session_data import (
+    causal_universes,
+    session_facts,
+    session_inputs,
+    universe_of,
+    universes_of,
+)
 from kalshi_pipeline.storage.publish import MANIFEST, Recipe, Warehouse
 from kalshi_pipeline.storage.trials import TRIALS, digest_of
 from kalshi_pipeline.storage.whole_folder import write_folder
@@ -272,7 +279,8 @@ def evaluate(
     universes, exclusions = universes_of(warehouse, sessions, min_episode_steps)
     found = sum(len(universe) for universe in universes.values())
     repeats = max(1, math.ceil(episodes / max(found, 1)))
-    judged = _judged(warehouse, checkpoint, universes, exclusions, repeats, progress)
+    later = partial(causal_universes, warehouse, min_episode_steps=min_episode_steps)
+    judged = _judged(warehouse, checkpoint, universes, exclusions, later, repeats, progress)
     record_judged(warehouse, judged.tables[TRIALS], _own(checkpoint, sessions))
     pages = {
         "report.json": render_json(judged.report),
@@ -294,6 +302,7 @@ def _judged(
     checkpoint: Checkpoint,
     universes: Mapping[int, Universe],
     exclusions: Sequence[Mapping[str, Any]],
+    later: Callable[[int], Mapping[str, Universe]],
     repeats: int,
     progress: Callable[[str], None],
 ) -> Evaluation:
@@ -340,6 +349,7 @@ def _judged(
             training=[course_by_hand(checkpoint)],
             sealed=[seal.told() for seal in seals.values()],
         ),
+        later=later,
     )
     return evaluated(case, progress)
 

@@ -20,6 +20,10 @@ MAX_LINE_BYTES = 1 << 20
 # A session beyond these is refused with its figures (reliability rules D19, P8).
 MAX_SESSION_ROWS = 200_000_000  # of its message table
 MAX_SESSION_MARKETS = 20_000
+# A policy that does one thing above these shares of its steps has collapsed: an alert while it is
+# trained, an alarm in the report of its evaluation (plan 6.2; plan 7, decision point 1).
+ACTION_DOMINATES_SHARE = 0.9
+HOLD_DOMINATES_SHARE = 0.95
 
 
 @dataclass(frozen=True)

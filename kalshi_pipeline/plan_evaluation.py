@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -19,7 +20,12 @@ from kalshi_pipeline.past import candidates_of, courses_of, record_judged, trial
 from kalshi_pipeline.plan_stages import EVALUATION, phase_name
 from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.sealed import Seal, seals_of
-from kalshi_pipeline.session_data import session_facts, session_inputs, universes_of
+from kalshi_pipeline.session_data import (
+    causal_universes,
+    session_facts,
+    session_inputs,
+    universes_of,
+)
 from kalshi_pipeline.stages import Progress
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse
 from kalshi_pipeline.storage.trials import TRIALS, digest_of
@@ -135,6 +141,7 @@ def _case(
             ],
             sealed=[seal.told() for seal in seals.values()],
         ),
+        later=partial(causal_universes, warehouse, min_episode_steps=plan.min_episode_steps),
     )
 
 

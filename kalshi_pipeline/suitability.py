@@ -115,6 +115,12 @@ def write_suitable_markets(table: pa.Table, folder: Path) -> None:
     pq.write_table(table, folder / "suitable_markets.parquet", compression="zstd")
 
 
+def judged_until_ms(began_ms: Ints, ends_ms: Ints, config: SuitabilityConfig) -> Ints:
+    """Until when the causal universe looks at markets, by their first book and expected end."""
+    until: Ints = began_ms + (config.causal_share * (ends_ms - began_ms)).astype(np.int64)
+    return until
+
+
 def temporal_pattern(quarters: Sequence[int]) -> str:
     """Where in its life a market is active: front-loaded, back-loaded, mid-peak or even."""
     first, second, third, last = quarters
@@ -142,9 +148,9 @@ def _lives(
     life_before_ms, life_ms, known_until_ms = (np.zeros(len(markets), np.int64) for _ in range(3))
     life_before_ms[has_book] = lived_ms[first_of]
     np.add.at(life_ms, market, observed_ms)
-    began_ms = start_ms[first_of]
-    ahead_ms = np.minimum(close_ms[has_book], recorded_until_ms) - began_ms
-    known_until_ms[has_book] = began_ms + (config.causal_share * ahead_ms).astype(np.int64)
+    known_until_ms[has_book] = judged_until_ms(
+        start_ms[first_of], np.minimum(close_ms[has_book], recorded_until_ms), config
+    )
     return Lives(
         market,
         segments["first_row"].to_numpy(),

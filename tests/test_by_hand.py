@@ -27,13 +27,20 @@ from kalshi_pipeline.learning.phase_run import RunSettings
 from kalshi_pipeline.learning.run_checkpoints import described
 from kalshi_pipeline.learning.runs import TRAINED_MODELS
 from kalshi_pipeline.recordings.sources import SessionSources
-from kalshi_pipeline.session_data import universe_of
+from kalshi_pipeline.session_data import (
+    causal_universes,
+    load_session,
+    session_facts,
+    universe_of,
+    universes_of,
+)
 from kalshi_pipeline.storage import checkpoints
 from kalshi_pipeline.storage.checkpoints import TRAINER
 from kalshi_pipeline.storage.publish import Files, Recipe, Warehouse
 from kalshi_pipeline.storage.seals import seal
 from kalshi_pipeline.storage.trials import LIKELIEST, SAMPLED, read_trials, weights_of
 from kalshi_pipeline.storage.whole_folder import read_folder, write_folder
+from kalshi_pipeline.trading.universe import CAUSAL, SAME_TIME
 from tests.checkpoints import small_checkpoint
 
 NETWORK = PPOConfig(n_envs=4, n_steps=32, batch_size=64, n_epochs=1, hidden=(8, 8))
@@ -285,3 +292,29 @@ def test_nobody_trains_validates_or_judges_on_a_sealed_session(warehouse, traine
     assert refused.value.session == 902
     with pytest.raises(SessionSealed, match="902"):
         judged(store, trained.folder, (902,), 1)
+
+
+def test_the_causal_universe_is_traded_after_what_it_is_chosen_by(warehouse):
+    data, later = load_session(warehouse, 902), causal_universes(warehouse, 902, 50)
+    segments, recorded_until_ms = (
+        data.tensors.index.to_pylist(),
+        max(data.rows["time_ms"].to_pylist()),
+    )
+    entries = {entry["market"]: entry for entry in data.suitable.to_pylist()}
+    for name, column in ((CAUSAL, "causal"), (SAME_TIME, "suitable")):
+        assert len(later[name]) > 5
+        tape = later[name].tape
+        first_ms = tape.time_ms[tape.step_row[tape.first_step]].tolist()
+        for episode, start_ms in zip(later[name].episodes, first_ms, strict=True):
+            assert entries[episode.market][column]
+            began_ms = min(s["start_ms"] for s in segments if s["market"] == episode.market)
+            (close_ms,) = (m.close_ms for m in data.markets if m.ticker == episode.market)
+            ends_ms = min(close_ms or recorded_until_ms, recorded_until_ms)
+            assert start_ms >= began_ms + int(0.2 * (ends_ms - began_ms))
+    whole = universes_of(warehouse, [902], 50)[0][902]
+    assert len(later[SAME_TIME].tape.step_row) < len(whole.tape.step_row)
+
+
+def test_facts_say_how_ladders_were_recorded(warehouse):
+    facts = session_facts(warehouse, [902])
+    assert facts["conventions"] == {"902": "frames as received"}

@@ -10,10 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kalshi_pipeline.evaluation.behaviour.section import behaviour
 from kalshi_pipeline.evaluation.criteria import Criterion, criteria
 from kalshi_pipeline.evaluation.decisions import decisions
 from kalshi_pipeline.evaluation.evidence import Case, Evidence, gather
 from kalshi_pipeline.evaluation.failure_modes import failure_modes
+from kalshi_pipeline.evaluation.features import features
+from kalshi_pipeline.evaluation.generalisation import generalisation
 from kalshi_pipeline.evaluation.grid import grid, grid_table
 from kalshi_pipeline.evaluation.lineage import Label
 from kalshi_pipeline.evaluation.paired import Paired, paired
@@ -230,6 +233,9 @@ _SECTIONS: tuple[tuple[str, Callable[[Evidence], Any]], ...] = (
     ("selection", _selection),
     ("robustness", robustness),
     ("grid", grid),
+    ("behaviour", behaviour),
+    ("features", features),
+    ("generalisation", generalisation),
 )
 # What is made of it: each reads the report so far.
 _JUDGEMENTS: tuple[tuple[str, Callable[[Evidence, Mapping[str, Any]], Any]], ...] = (

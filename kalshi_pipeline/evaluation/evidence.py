@@ -61,6 +61,8 @@ class Case:
             or one where there is nothing to compare.
         exclusions: `{session, reason}` and optionally `count`, one for each thing left out.
         past: trials, courses of training, sealed sessions.
+        later: session -> `CAUSAL` and `SAME_TIME` of `trading.universe`, made anew at each call;
+            None: not known.
 
     Raises:
         EvaluationError: names not unique, a session without a role, or no episode at all.
@@ -78,6 +80,7 @@ class Case:
     seeds: Mapping[int, str] = field(default_factory=dict)
     exclusions: Sequence[Mapping[str, Any]] = ()
     past: Past = field(default_factory=Past)
+    later: Callable[[int], Mapping[str, Universe]] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be judged."""

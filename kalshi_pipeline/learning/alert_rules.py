@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from kalshi_pipeline.config import ACTION_DOMINATES_SHARE, HOLD_DOMINATES_SHARE
+
 
 @dataclass(frozen=True)
 class Move:
@@ -63,7 +65,8 @@ class Rule:
 
 RULES = (
     Rule(
-        "action_dominates", "any one action above this share of the steps", 0.9, 1_000, "steps",
+        "action_dominates", "any one action above this share of the steps",
+        ACTION_DOMINATES_SHARE, 1_000, "steps",
         "raise the entropy coefficient to 0.1, then 0.15 (SAC: its entropy share to 0.45, then "
         "0.6); should that not do: learning rate 5e-5, `mask_actions`", True,
         "plan 6.2, appendix B",
@@ -71,7 +74,8 @@ RULES = (
          Move("entropy_share", (0.45, 0.6), upwards=True)),
     ),
     Rule(
-        "hold_dominates", "HOLD above this share of the steps", 0.95, 1_000, "steps",
+        "hold_dominates", "HOLD above this share of the steps", HOLD_DOMINATES_SHARE, 1_000,
+        "steps",
         "raise the entropy coefficient to 0.15 (SAC: its entropy share to 0.6) at once", True,
         "plan 7, decision point 1",
         (Move("ent_coef", (0.15,), upwards=True), Move("entropy_share", (0.6,), upwards=True)),

@@ -140,6 +140,9 @@ def reel_of(tape: Tape) -> Reel:
     )  # fmt: skip
 
 
+_PER_EPISODE = ("first_row", "end_row", "settlement_bp", "grid", "fee_schedule")
+
+
 def _names(record: np.dtype[Any]) -> tuple[str, ...]:
     return record.names or ()
 
@@ -165,3 +168,24 @@ class Universe:
     def reel(self) -> Reel:
         """The tape as kernels read it, packed once for all simulators."""
         return reel_of(self.tape)
+
+
+def excerpt(universe: Universe, episodes: NDArray[np.int64]) -> Universe:
+    """Some episodes with steps of their own; the messages are shared.
+
+    Args:
+        universe: of all.
+        episodes: `[K]` which, in the order they shall have.
+    """
+    tape = universe.tape
+    counts = (tape.end_step - tape.first_step)[episodes]
+    end = np.cumsum(counts)
+    steps = np.repeat(tape.first_step[episodes] - (end - counts), counts) + np.arange(counts.sum())
+    spans = {name: getattr(tape, name)[episodes] for name in _PER_EPISODE}
+    return Universe(
+        tape._replace(
+            **spans, first_step=end - counts, end_step=end,
+            step_row=tape.step_row[steps], features=tape.features[steps],
+        ),
+        tuple(universe.episodes[episode] for episode in episodes),
+    )  # fmt: skip

@@ -5,7 +5,7 @@ An episode is one trusted segment of a suitable market, long enough to be worth 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ from kalshi_pipeline.market.prices import TickGrid
 from kalshi_pipeline.market.replay_tables import RowKind
 from kalshi_pipeline.trading.tape import Episode, Tape, Universe
 
+# Markets chosen by the first part of their time and traded after it; by all of it, and traded over
+# that same time.
+CAUSAL, SAME_TIME = "causal", "hindsight, same time"
 ROW_COLUMNS = (
     "time_ms", "kind", "side", "price_bp", "size_centi",
     "bid_bp", "ask_bp", "bid_size_centi", "ask_size_centi",
@@ -58,13 +61,17 @@ class Exclusion:
 
 
 def build_universe(
-    sessions: Sequence[SessionData], min_steps: int
+    sessions: Sequence[SessionData],
+    min_steps: int,
+    trade_from_ms: Mapping[str, int] | None = None,
 ) -> tuple[Universe, tuple[Exclusion, ...]]:
     """Episodes of one or more sessions on one tape.
 
     Args:
         sessions: in the order their episodes shall have.
         min_steps: shortest segment that becomes an episode; two is the least there can be.
+        trade_from_ms: market -> when its first step may be, Unix milliseconds; markets that are not
+            in it give no episode. None: the suitable markets, from their first step on.
 
     Returns:
         The universe, and every market that gives no episode.
@@ -79,20 +86,30 @@ def build_universe(
         segments = _by_market(data.tensors.index)
         for entry in data.suitable.to_pylist():
             market = by_ticker[entry["market"]]
-            if not entry["suitable"]:
+            if trade_from_ms is None and not entry["suitable"]:
                 excluded.append(Exclusion(data.session, market.ticker, entry["reason"]))
                 continue
-            usable = [
-                segment
-                for segment in segments.get(market.ticker, ())
-                if segment["end_step"] - segment["first_step"] >= min_steps
-            ]
+            if trade_from_ms is not None and market.ticker not in trade_from_ms:
+                excluded.append(Exclusion(data.session, market.ticker, "not chosen"))
+                continue
+            known = segments.get(market.ticker, ())
+            if trade_from_ms is not None:
+                known = [_from(data, each, trade_from_ms[market.ticker]) for each in known]
+            usable = [each for each in known if each["end_step"] - each["first_step"] >= min_steps]
             if not usable:
                 reason = f"every trusted segment has under {min_steps} steps"
                 excluded.append(Exclusion(data.session, market.ticker, reason))
             for segment in usable:
                 tape.add(data, arrays, ladders, market, segment, entry)
     return tape.build(), tuple(excluded)
+
+
+def _from(data: SessionData, segment: dict[str, Any], from_ms: int) -> dict[str, Any]:
+    # its messages are replayed from the beginning, its steps begin later
+    rows = data.tensors.step_row[segment["first_step"] : segment["end_step"]]
+    times_ms = data.rows["time_ms"].to_numpy()[rows]
+    skipped = int(np.searchsorted(times_ms, from_ms))
+    return {**segment, "first_step": segment["first_step"] + skipped}
 
 
 def _by_market(index: pa.Table) -> dict[str, list[dict[str, Any]]]:
@@ -174,7 +191,7 @@ class _TapeBuilder:
                 start_ms=segment["start_ms"],
                 end_ms=segment["end_ms"],
                 steps=steps,
-                tier=suitable["tier"],
+                tier=suitable["tier"] or "none",
                 settles=settles,
                 pattern=suitable["pattern"],
             )

@@ -156,6 +156,7 @@ def test_progress_names_session_and_policy() -> None:
     assert told[0] == "session 1: PPO on 2 episodes"
     assert "touch, without fees, session 1: PPO on 2 episodes" in told
     assert len(set(told)) == len(told)
+    assert "session 1: PPO, step by step" in told
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,36 @@ def universe(data: SessionData) -> Universe:
     return build_universe([data], MIN_STEPS)[0]
 
 
+# --- later beginnings
+
+
+def test_a_market_can_be_traded_from_some_time_on(data, universe):
+    from_ms = {
+        episode.market: (episode.start_ms + episode.end_ms) // 2 for episode in universe.episodes
+    }
+    left_out = min(from_ms)
+    del from_ms[left_out]
+    later, excluded = build_universe([data], MIN_STEPS, from_ms)
+    assert_keeps_its_promises(later)
+    assert 0 < len(later) < len(universe)
+    assert left_out not in {episode.market for episode in later.episodes}
+    assert (left_out, "not chosen") in {(entry.market, entry.reason) for entry in excluded}
+    times_ms, whole = later.tape.time_ms[later.tape.step_row], {}
+    for index, episode in enumerate(universe.episodes):
+        whole[episode.market, episode.segment] = index
+    cut = 0
+    for index, episode in enumerate(later.episodes):
+        assert times_ms[later.tape.first_step[index]] >= from_ms[episode.market]
+        before = universe.episodes[whole[episode.market, episode.segment]]
+        cut += before.steps - episode.steps
+        # the messages before are replayed: the book is the same at the end
+        steps = slice(later.tape.first_step[index], later.tape.end_step[index])
+        old_end = universe.tape.end_step[whole[episode.market, episode.segment]]
+        old = universe.tape.features[old_end - episode.steps : old_end]
+        np.testing.assert_array_equal(later.tape.features[steps], old)
+    assert cut > 0
+
+
 # --- the promises of the tape
 
 
