@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,11 @@ from benchmarks.data import CONFIG, Material
 from benchmarks.networks import forward_products, layers
 from benchmarks.plain_environment import Lists, PlainKalshiEnv
 from benchmarks.timing import Contestant, Effort, Row, row
-from kalshi_pipeline.config import PPOConfig
-from kalshi_pipeline.evaluation.backtest import backtest
+from kalshi_pipeline.config import PPOConfig, TradingConfig
+from kalshi_pipeline.evaluation.backtest import backtest, play_jobs
+from kalshi_pipeline.evaluation.baselines import baselines
+from kalshi_pipeline.evaluation.grid import FILL_MODELS
+from kalshi_pipeline.evaluation.policies import Policy, cheats
 from kalshi_pipeline.learning.actor import pack_actor
 from kalshi_pipeline.learning.play import play_actor
 from kalshi_pipeline.learning.policy import NetworkPolicy
@@ -75,7 +78,66 @@ def measure(material: Material, effort: Effort, config: PPOConfig = CONFIG.ppo) 
     return [
         row("evaluate_100_episodes", UNIT, contestants, effort, FLOOR),
         row("evaluation, backtest of every episode", UNIT, {"backtest": Contestant(every)}, effort),
+        row("evaluation_grid", UNIT, _grid(universe, checkpoint, episodes), effort),
     ]
+
+
+def _grid(
+    universe: Universe, checkpoint: Checkpoint, episodes: NDArray[np.int64]
+) -> dict[str, Contestant]:
+    """A network and every baseline on 100 episodes in six cells, a backtest giving both marks."""
+    judged = NetworkPolicy(checkpoint, stochastic=True)
+    policies = (judged, *baselines())
+    cells = [
+        replace(CONFIG.trading, fill_model=model, fees=fees)
+        for model in FILL_MODELS
+        for fees in (True, False)
+    ]
+
+    def compiled(_: None) -> int:
+        return sum(_steps(universe, p, config, episodes) for config in cells for p in policies)
+
+    asked = [Asked(policy) for policy in policies if not cheats(policy)]
+    few = episodes[::PEER_SHARE]
+
+    def in_lanes(_: None) -> int:
+        return sum(_steps(universe, policy, cells[0], few) for policy in asked)
+
+    return {
+        "compiled": Contestant(compiled),
+        "Policy.act in lanes": Contestant(in_lanes),
+    }
+
+
+def _steps(
+    universe: Universe, policy: Policy, config: TradingConfig, episodes: NDArray[np.int64]
+) -> int:
+    rng = np.random.default_rng(0)
+    played = play_jobs(universe, policy, config, episodes, rng)
+    return sum(summary.steps for summary in played.summaries)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A policy that is asked for every step, though it could play episodes by itself."""
+
+    policy: Policy
+
+    @property
+    def name(self) -> str:
+        """How reports call it."""
+        return self.policy.name
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether two calls may differ."""
+        return self.policy.stochastic
+
+    def act(
+        self, observation: NDArray[np.float32], mask: NDArray[np.bool_], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """As the policy; see `Policy.act`."""
+        return self.policy.act(observation, mask, rng)
 
 
 class InTurn:

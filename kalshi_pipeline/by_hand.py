@@ -310,7 +310,7 @@ def _judged(
     from kalshi_pipeline.evaluation.evaluate import evaluate as evaluated
     from kalshi_pipeline.evaluation.evidence import Case, Past
     from kalshi_pipeline.evaluation.lineage import Lineage
-    from kalshi_pipeline.learning.policy import NetworkPolicy
+    from kalshi_pipeline.learning.policy import NetworkPolicy, untrained
 
     state = checkpoint.state
     own = _own(checkpoint, tuple(universes))
@@ -323,7 +323,7 @@ def _judged(
         universes,
         dict.fromkeys(universes, "asked for by hand"),
         judged=learned,
-        baselines=baselines(learned),
+        baselines=(*baselines(learned), untrained(checkpoint)),
         used=Lineage.of(
             [asdict(entry) for entry in state.lineage],
             [asdict(entry) for entry in state.selected_on],

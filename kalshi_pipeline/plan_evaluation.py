@@ -101,6 +101,7 @@ def _case(
     from kalshi_pipeline.evaluation.baselines import baselines
     from kalshi_pipeline.evaluation.evidence import Case, Past
     from kalshi_pipeline.evaluation.lineage import Lineage
+    from kalshi_pipeline.learning.policy import NetworkPolicy, untrained
     from kalshi_pipeline.storage import checkpoints
 
     networks = checkpoints.load_seeds(trained.verified())
@@ -116,7 +117,14 @@ def _case(
         universes,
         plan.roles,
         judged=policies[0],
-        baselines=baselines(policies[0]),
+        baselines=(
+            *baselines(policies[0]),
+            untrained(networks[chosen]),
+            *(
+                NetworkPolicy(parent, name=f"After {parent.state.phase}", stochastic=True)
+                for parent in _parents(warehouse, plan, networks[chosen])
+            ),
+        ),
         used=Lineage.of(
             [asdict(entry) for entry in sorted({e for state in states for e in state.lineage})],
             [asdict(entry) for entry in sorted(selected_on)],
@@ -143,6 +151,26 @@ def _case(
         ),
         later=partial(causal_universes, warehouse, min_episode_steps=plan.min_episode_steps),
     )
+
+
+def _parents(warehouse: Warehouse, plan: Plan, network: Checkpoint) -> list[Checkpoint]:
+    # what its seed had learned after each earlier phase; a parent trained anew since is none of its
+    from kalshi_pipeline.storage import checkpoints
+
+    found: list[Checkpoint] = []
+    phase = plan.phases[-1]
+    while phase.parent is not None:
+        phase = plan.phase(phase.parent)
+        try:
+            trained = warehouse.current(phase_name(plan, phase.name))
+        except NotPublished:
+            break
+        parent = checkpoints.load_seeds(trained.verified()).get(network.state.seed)
+        if parent is None or parent.content_hash != network.state.parent:
+            break
+        found.insert(0, parent)
+        network = parent
+    return found
 
 
 def _courses(warehouse: Warehouse, plan: Plan, phase: Phase) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ from kalshi_pipeline.storage.checkpoints import Checkpoint
 from kalshi_pipeline.trading.actions import ACTIONS
 from kalshi_pipeline.trading.record import Played
 from kalshi_pipeline.trading.tape import Universe
+
+UNTRAINED_SEED = 0
+_HIDDEN_GAIN, _ACTION_GAIN = math.sqrt(2.0), 0.01
 
 
 class NetworkPolicy:
@@ -99,3 +104,30 @@ class NetworkPolicy:
             actions, probabilities,
         )  # fmt: skip
         return actions, probabilities
+
+
+def untrained(checkpoint: Checkpoint) -> NetworkPolicy:
+    """The network of a checkpoint before it learned anything: fresh weights of a fixed seed.
+
+    Source: Stable-Baselines3, `ActorCriticPolicy`: orthogonal weights, biases of 0, and an action
+    layer so small that every action is about as likely as any other.
+    """
+    rng = np.random.default_rng(UNTRAINED_SEED)
+    fresh = {}
+    for name, trained in checkpoint.policy.items():
+        fresh[name] = np.zeros_like(trained)
+        if trained.ndim == 2:
+            gain = _ACTION_GAIN if name.startswith("action_net") else _HIDDEN_GAIN
+            fresh[name] = (gain * _orthogonal(trained.shape, rng)).astype(np.float32)
+    return NetworkPolicy(
+        replace(checkpoint, policy=fresh), name="Untrained network", stochastic=True
+    )
+
+
+def _orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    # rows, or columns where there are fewer of them, of length 1 and at right angles
+    tall = rng.normal(size=(max(shape), min(shape)))
+    basis, triangle = np.linalg.qr(tall)
+    basis = basis * np.sign(np.diag(triangle))
+    turned: NDArray[np.float64] = basis if shape[0] >= shape[1] else basis.T
+    return turned

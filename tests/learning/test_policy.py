@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from kalshi_pipeline.feature_table import OBSERVATION_WIDTH
-from kalshi_pipeline.learning.policy import NetworkPolicy
+from kalshi_pipeline.learning.policy import NetworkPolicy, _orthogonal, untrained
 from kalshi_pipeline.storage.sb3 import export_sb3_zip
 from tests.checkpoints import SMALL, small_checkpoint
 
@@ -91,3 +91,21 @@ def test_the_ends_of_the_unit_interval_are_actions_too(uniform: float) -> None:
     policy = NetworkPolicy(small_checkpoint(2, SMALL), stochastic=True)
     action = policy.act(observations(5) / 4, EVERYTHING, Fixed())  # type: ignore[arg-type]
     assert set(action.tolist()) == ({0} if uniform == 0 else {6})
+
+
+def test_an_untrained_network_has_the_shape_of_the_trained_one_and_no_preference() -> None:
+    seen, chance = observations(500), np.random.default_rng(0)
+    fresh = untrained(small_checkpoint(3))
+    probabilities = fresh.probabilities(seen)
+    np.testing.assert_allclose(probabilities, 1 / 7, atol=0.03)
+    assert np.ptp(probabilities, axis=0).min() > 0  # it does look
+    # of the shape alone: what was learned does not matter
+    np.testing.assert_array_equal(probabilities, untrained(small_checkpoint(4)).probabilities(seen))
+    assert set(fresh.act(seen, np.ones((500, 7), bool), chance)) == set(range(7))
+
+
+@pytest.mark.parametrize("shape", [(8, 52), (52, 8), (7, 7)])
+def test_fresh_weights_are_orthogonal(shape) -> None:
+    weights = _orthogonal(shape, np.random.default_rng(1))
+    short = weights if shape[0] <= shape[1] else weights.T
+    np.testing.assert_allclose(short @ short.T, np.eye(min(shape)), atol=1e-12)

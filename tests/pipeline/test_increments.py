@@ -148,6 +148,10 @@ def test_the_report_of_a_plan_is_published_with_its_verdict(home, instance):
     content = json.loads(report.read_text())
     assert content["verdict"]["sentence"]
     assert content["generated"] is True
+    # what training added to the weights it began with, and each phase to the one before
+    assert content["baselines"][-3:] == ["Untrained network", "After phase_1", "After phase_2"]
+    assert "Own actions, shuffled in time" in content["baselines"]
+    assert content["cheating"] == ["One-step oracle"]
     database = refresh_views(open_warehouse(str(home / "warehouse")))
     for query, rows in answers(database, QUERIES).items():
         assert rows or MAY_BE_EMPTY in query, query
