@@ -12,6 +12,7 @@ import pytest
 
 from kalshi_pipeline.config import MICRO_PER_CENT, EvaluationConfig, TradingConfig
 from kalshi_pipeline.evaluation.baselines import Always, PassiveTwoSided, RandomUniform, baselines
+from kalshi_pipeline.evaluation.baselines.shuffled import Shuffled
 from kalshi_pipeline.evaluation.behaviour.characteristics import (
     market_characteristics,
     rank_correlations,
@@ -165,6 +166,37 @@ def test_the_judged_policy_stands_beside_the_best_baseline_that_trades_and_rando
         pnl[row["policy"]] += row["pnl_micro"] / (3 if row["policy"] == "Random" else 1)
     best = max((name for name in pnl if name not in ("PPO", "Hold")), key=lambda name: pnl[name])
     assert best in report["policies"]
+
+
+def test_what_is_played_again_is_what_the_ledger_holds():
+    judged = Judged(PassiveTwoSided())
+    case = Case(
+        {1: named_universe(1, 4)}, {1: "forward"}, judged=judged,
+        baselines=(Always(Action.HOLD), Shuffled(judged), RandomUniform()), used=Lineage.of(()),
+        provenance={}, trading=RULES, evaluation=CONFIG,
+    )  # fmt: skip
+    found = gather(case, lambda _: None)
+    walked = found.once(walks)
+    assert set(walked.details) >= {"PPO", "Random"}
+    for name, detail in walked.details.items():
+        rows = found.ledger.filter(pc.equal(found.ledger["policy"], name))
+        trace = detail.sessions[1].trace
+        pnl = trace.equity_micro[trace.first[1:] - 1] - RULES.cash_start_micro
+        assert pnl.tolist() == rows["pnl_micro"].to_pylist(), name
+
+
+def test_a_baseline_that_follows_the_judged_policy_follows_it_again():
+    judged = Judged(PassiveTwoSided())
+    case = Case(
+        {1: named_universe(1, 4)}, {1: "forward"}, judged=judged, baselines=(Shuffled(judged),),
+        used=Lineage.of(()), provenance={}, trading=RULES, evaluation=CONFIG,
+    )  # fmt: skip
+    found = gather(case, lambda _: None)
+    shuffled = found.once(walks).details[case.baselines[0].name].sessions[1]
+    rows = found.ledger.filter(pc.equal(found.ledger["policy"], case.baselines[0].name))
+    pnl = shuffled.trace.equity_micro[shuffled.trace.first[1:] - 1] - RULES.cash_start_micro
+    assert pnl.tolist() == rows["pnl_micro"].to_pylist()
+    assert any(pnl)
 
 
 # --- states
