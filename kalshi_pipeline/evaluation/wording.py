@@ -23,6 +23,7 @@ SECTIONS = (
     "selection",
     "behaviour",
     "generalisation",
+    "walk_forward",
 )
 _TICKER = re.compile(r"\b[A-Z0-9.]+(?:-[A-Z0-9.]+)+\b")
 

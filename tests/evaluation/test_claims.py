@@ -206,11 +206,11 @@ class CoinQuoter:
 
 
 @cache
-def coin_flips(seed: int, steps: int = 80) -> Universe:
+def coin_flips(seed: int, steps: int = 40) -> Universe:
     """Markets 8 cents wide whose mid goes up or down a cent at every step."""
     rng = np.random.default_rng(seed)
     books = []
-    for _ in range(2 * EVENTS):
+    for _ in range(80):
         bid = 4_600 + 100 * np.cumsum(rng.choice((-1, 1), size=steps))
         start_ms = START_MS + int(rng.integers(10**9))
         books.append(

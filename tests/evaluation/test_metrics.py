@@ -134,3 +134,14 @@ def test_the_same_ledger_gives_the_same_numbers() -> None:
         panel(event_ledger({"P": values}), ["P"]), replace(CONFIG, seed=CONFIG.seed + 1)
     )
     assert other[0].pnl_interval != first["P"].pnl_interval
+
+
+def test_a_second_interval_is_shown_where_skewness_moves_an_end() -> None:
+    rng = np.random.default_rng(7)
+    rows = measured({"P": rng.normal(size=60), "Skewed": rng.exponential(size=60) ** 2.5})
+    assert rows["P"].pnl_bca_interval is None
+    percentile, bca = rows["Skewed"].pnl_interval, rows["Skewed"].pnl_bca_interval
+    assert percentile is not None
+    assert bca is not None
+    assert bca.high - percentile.high > 0.1 * (percentile.high - percentile.low)
+    assert bca.low > percentile.low

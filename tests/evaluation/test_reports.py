@@ -142,3 +142,10 @@ def test_no_clean_forward_rows_still_make_a_page() -> None:
     universe = named_universe(1, 3)
     page = render_html(run({1: universe}, lineage=ranges(universe)).report).decode()
     assert "There are no clean-forward events" in page
+
+
+def test_a_skewed_figure_shows_both_intervals(report: dict[str, Any]) -> None:
+    judged, *others = report["headline"]["policies"]
+    skewed = {**judged, "pnl_bca_interval": [-12.5, 17.5]}
+    shown = {**report, "headline": {**report["headline"], "policies": [skewed, *others]}}
+    assert "[−12.5, +17.5]" in render_html(shown).decode()

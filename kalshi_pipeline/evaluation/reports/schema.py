@@ -74,6 +74,7 @@ class Policy(msgspec.Struct):
     action_shares: list[float]
     best_event_share: float | None
     pnl_without_best_cents: float | None
+    pnl_bca_interval: Ends = None
 
 
 class Table(msgspec.Struct, kw_only=True):
