@@ -10,7 +10,7 @@ from itertools import pairwise
 
 WIDTH = 460.0  # of a chart in its own units: wide enough on a desk, readable on a phone
 ROW = 17.0  # height of a line of names
-_CHAR = 6.1  # of the font, on average
+_CHAR, _WIDE = 6.0, 7.6  # of the font, on average: small letters, and capitals
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -64,7 +64,7 @@ def minus(text: str) -> str:
 
 def width_of(text: str) -> float:
     """Of a line of the chart's font, roughly."""
-    return _CHAR * len(text)
+    return sum(_WIDE if char.isupper() or char in "_mw…" else _CHAR for char in text)
 
 
 @dataclass

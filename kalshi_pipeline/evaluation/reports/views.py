@@ -53,9 +53,14 @@ def markouts(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], l
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """A column a key, for rows whose keys the page does not know; rows may lack some."""
+    """A column a key, for rows whose keys the page does not know; rows may lack some.
+
+    What is itself a table has no column.
+    """
     columns = []
     for key in dict.fromkeys(key for row in rows for key in row):
+        if any(isinstance(row.get(key), Mapping) for row in rows):
+            continue
         kind = _kind(key, [row[key] for row in rows if row.get(key) is not None])
         columns.append(Column(key, words(key).capitalize(), kind, optional=True))
     return columns
