@@ -51,7 +51,7 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: EvaluationRun, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[Any]:
         store = warehouse.open()
-        _open(store, plan, config)
+        open_sealed(store, plan, config)
         generation = plan_evaluation.evaluate_plan(store, plan, context.log.info)
         return published(
             generation,
@@ -64,7 +64,8 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
     return evaluation
 
 
-def _open(warehouse: Warehouse, plan: Plan, config: EvaluationRun) -> None:
+def open_sealed(warehouse: Warehouse, plan: Plan, config: EvaluationRun) -> None:
+    """Open what a run's config asks for, dated now, for the plan's present last checkpoint."""
     judged: Generation | None = None
     for session in config.open_sealed:
         judged = judged or warehouse.current(plan_stages.phase_name(plan, plan.phases[-1].name))

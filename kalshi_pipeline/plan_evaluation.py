@@ -221,7 +221,7 @@ def _looked_at(plan: Plan, universes: Mapping[int, Universe]) -> list[LineageEnt
     return [
         entry
         for session, role in plan.roles.items()
-        if "validation" in role
+        if "validation" in role and session in universes
         for entry in lineage_of(universes[session])
     ]
 

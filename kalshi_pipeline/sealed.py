@@ -9,7 +9,7 @@ sessions".
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from kalshi_pipeline.errors import SessionSealed
@@ -22,6 +22,8 @@ from kalshi_pipeline.storage.seals import (
     opening_of,
     sealed_by_hand,
 )
+
+_OF_AN_OPENING = ("checkpoint", "plan", "reason", "opened_ms")
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,12 @@ class Seal:
 
     def told(self) -> dict[str, Any]:
         """As the report shows it."""
-        if self.opening is None:
-            return {"session": self.session, "status": "sealed, not opened", "first_look": None}
+        status = "opened for this checkpoint" if self.first_look else "opened before"
         return {
             "session": self.session,
-            "status": "opened for this checkpoint" if self.first_look else "opened before",
-            "first_look": self.first_look,
-            **{key: value for key, value in asdict(self.opening).items() if key != "session"},
+            "status": status if self.opening else "sealed, not opened",
+            "first_look": self.first_look if self.opening else None,
+            **{name: getattr(self.opening, name, None) for name in _OF_AN_OPENING},
         }
 
 

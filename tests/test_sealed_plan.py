@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kalshi_pipeline import plan_evaluation, plan_stages, sealed
+from kalshi_pipeline import plan_evaluation, plan_stages
+from kalshi_pipeline.assets.evaluations import EvaluationRun, open_sealed
 from kalshi_pipeline.config import EvaluationConfig
 from kalshi_pipeline.errors import SessionSealed
 from kalshi_pipeline.plans import Plan
@@ -57,11 +58,12 @@ def test_a_sealed_session_is_judged_once_and_on_purpose(warehouse: Warehouse) ->
 
     trained = warehouse.current(plan_stages.phase_name(first, "phase_1")).content_hash
     seal(warehouse, 903, 1)
-    sealed.open_for(warehouse, 903, trained, first.name, "the end", 1_800_000_000_000)
+    open_sealed(warehouse, first, EvaluationRun(open_sealed=[903], reason="the end"))
     opened, report = judge(warehouse, first)
     assert opened.content_hash != closed.content_hash
     (told,) = report["sealed"]
-    assert (told["status"], told["opened_ms"]) == ("opened for this checkpoint", 1_800_000_000_000)
+    assert (told["status"], told["reason"]) == ("opened for this checkpoint", "the end")
+    assert told["opened_ms"] > 1_700_000_000_000
     assert told["checkpoint"] == trained
     assert report["headline"]["events"] == report["labels"]["clean_forward"]["events"] > 0
     before = report["selection"]["trials"]

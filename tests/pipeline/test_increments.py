@@ -152,6 +152,13 @@ def test_the_report_of_a_plan_is_published_with_its_verdict(home, instance):
     assert content["baselines"][-3:] == ["Untrained network", "After phase_1", "After phase_2"]
     assert "Own actions, shuffled in time" in content["baselines"]
     assert content["cheating"] == ["One-step oracle"]
+    told = instance.get_latest_materialization_event(dg.AssetKey(["quick", "evaluation"]))
+    metadata = told.asset_materialization.metadata
+    assert {"decisions", "criteria", "labels", "failure modes", "recommendations"} <= set(metadata)
+    outcomes_told = [record.data["outcome"] for record in metadata["decisions"].value]
+    assert outcomes_told == [point["outcome"] for point in content["decisions"]]
+    assert metadata["trials"].value == content["selection"]["trials"] > 1
+    assert content["selection"]["trials_missing"] == 0
     database = refresh_views(open_warehouse(str(home / "warehouse")))
     for query, rows in answers(database, QUERIES).items():
         assert rows or MAY_BE_EMPTY in query, query
