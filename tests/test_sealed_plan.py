@@ -44,6 +44,7 @@ def judge(store: Warehouse, judged: Plan) -> tuple[Generation, dict]:
     return done, json.loads(done.path("report.json").read_bytes())
 
 
+@pytest.mark.slow
 def test_a_sealed_session_is_judged_once_and_on_purpose(warehouse: Warehouse) -> None:
     first = plan(7)
     closed, report = judge(warehouse, first)
