@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kalshi_pipeline.evaluation.charts.svg import ROW, Canvas, Scale, minus, spanning, width_of
 
-_MOST_NAME = 170.0
+_MOST_NAME = 190.0
 _OUTLIER = 4.0  # times the reach of the row in the middle
 
 
@@ -35,7 +35,7 @@ def dot_chart(title: str, rows: Sequence[Dot], label: str) -> str:
 
     A row that lies far outside what the others need is written at the edge instead.
     """
-    names = min(_MOST_NAME, max((width_of(row.name) for row in rows), default=0.0) + 10)
+    names = min(_MOST_NAME, max((width_of(row.name) for row in rows), default=0.0) + 16)
     canvas = Canvas(title, ROW * len(rows) + 50, left=names)
     scale = canvas.horizontal(*_frame(rows))
     canvas.x_axis(scale, label)

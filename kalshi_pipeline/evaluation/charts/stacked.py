@@ -32,7 +32,7 @@ def stacked_chart(
         reach: ends of the axis; the data's where it is not given.
     """
     lines = _legend_lines(parts)
-    names = min(_MOST_NAME, max((width_of(name) for name in rows), default=0.0) + 10)
+    names = min(_MOST_NAME, max((width_of(name) for name in rows), default=0.0) + 16)
     head = 6 + _LEGEND * len(lines)
     canvas = Canvas(title, ROW * len(rows) + 44 + head, left=names, top=head + 2)
     ends = [

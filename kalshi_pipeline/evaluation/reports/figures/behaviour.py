@@ -105,9 +105,9 @@ def features(report: Mapping[str, Any]) -> list[Figure]:
 
 
 def _importance(row: Mapping[str, Any]) -> Dot:
-    ends = row["agreement_drop_interval"]
+    ends, (first, *others) = row["agreement_drop_interval"], row["features"]
     return Dot(
-        row["group"],
+        f"{first} and {len(others)} more" if others else first,
         100.0 * row["agreement_drop_share"],
         [100.0 * end for end in ends] if ends else None,
         judged=True,
