@@ -332,10 +332,16 @@ def mark(account: Ints, equity_micro: int, equity_mid_micro: int) -> None:
 
 
 @part
+def tied_micro(account: Ints, available_micro: int) -> int:
+    """What the position cost and orders reserve."""
+    free = account[Account.CASH] - BP_PER_DOLLAR * max(-account[Account.POSITION], 0)
+    return int(invested_micro(account) + free - available_micro)
+
+
+@part
 def record_capital(account: Ints, available_micro: int) -> None:
     """Remember the largest sum of what the position cost and what orders reserve."""
-    free = account[Account.CASH] - BP_PER_DOLLAR * max(-account[Account.POSITION], 0)
-    tied = invested_micro(account) + free - available_micro
+    tied = tied_micro(account, available_micro)
     account[Account.CAPITAL] = max(account[Account.CAPITAL], tied)
 
 

@@ -19,7 +19,7 @@ from kalshi_pipeline.config import TradingConfig
 from kalshi_pipeline.trading.actions import ACTIONS, BUY
 from kalshi_pipeline.trading.journal import Entry, EntryKind
 from kalshi_pipeline.trading.kernel import Lanes
-from kalshi_pipeline.trading.portfolio import SLOTS, Account
+from kalshi_pipeline.trading.portfolio import SLOTS, Account, tied_micro
 from kalshi_pipeline.trading.simulator import Simulator
 from kalshi_pipeline.trading.summary import EpisodeSummary
 from kalshi_pipeline.trading.tape import Tape, Universe
@@ -40,6 +40,7 @@ class Trace(NamedTuple):
     equity_micro: Ints  # [T] liquidation
     equity_mid_micro: Ints  # [T]
     position_centi: Ints  # [T] signed
+    capital_micro: Ints  # [T] what the position cost and orders reserve
 
 
 class Fills(NamedTuple):
@@ -59,15 +60,15 @@ class Fills(NamedTuple):
 
 @dataclass(frozen=True)
 class Played:
-    """What became of K jobs; trace and fills only where detail was asked for."""
+    """What became of K jobs; the trace only where detail was asked for."""
 
     summaries: tuple[EpisodeSummary, ...]
+    fills: Fills
     trace: Trace | None = None
-    fills: Fills | None = None
 
 
 class Sheet(NamedTuple):
-    """What players write down; without detail there is no room in the last seven."""
+    """What players write down; without detail there is no room for steps."""
 
     episode: Ints  # [K] of the universe
     next: Ints  # [K] where a job's next step is written, and its lot lies
@@ -78,6 +79,7 @@ class Sheet(NamedTuple):
     equity_micro: Ints
     equity_mid_micro: Ints
     position_centi: Ints
+    capital_micro: Ints
     filled: Ints  # [1] how many fills there were, those there was no room for included
     fill_job: Ints  # [F]
     fill: Ints  # [F, len(Entry)]
@@ -112,14 +114,14 @@ def play_shares(
         lanes: of each thread's simulator.
         play: called once a share, and again, to do the same, where a share had more fills than
             were made room for.
-        detail: whether trace and fills are kept.
+        detail: whether the trace is kept.
     """
     first = np.concatenate([[0], np.cumsum(steps_of(universe.tape, episodes))]).astype(np.int64)
     sheet = _empty_sheet(episodes, int(first[-1]) if detail else 0)
-    journal = _journal_room(config) if detail else 0
+    journal = _journal_room(config)
 
     def play_share(jobs: Ints) -> Sheet:
-        room = _fill_room(int(np.diff(first)[jobs].sum())) if detail else 0
+        room = _fill_room(int(np.diff(first)[jobs].sum()))
         while True:
             own = sheet._replace(
                 next=first[:-1].copy(),  # a cache line of its own for each thread
@@ -140,11 +142,8 @@ def play_shares(
     summaries = EpisodeSummary.of_played(
         sheet.account, sheet.action_counts, sheet.settled, universe.tape, config
     )
-    if not detail:
-        return Played(tuple(summaries))
-    return Played(
-        tuple(summaries), _trace(universe.tape, sheet, first), _fills(universe.tape, sheets)
-    )
+    trace = _trace(universe.tape, sheet, first) if detail else None
+    return Played(tuple(summaries), _fills(universe.tape, sheets), trace)
 
 
 def _empty_sheet(episodes: Ints, steps: int) -> Sheet:
@@ -159,6 +158,7 @@ def _empty_sheet(episodes: Ints, steps: int) -> Sheet:
         equity_micro=np.zeros(steps, np.int64),
         equity_mid_micro=np.zeros(steps, np.int64),
         position_centi=np.zeros(steps, np.int64),
+        capital_micro=np.zeros(steps, np.int64),
         filled=np.zeros(1, np.int64),
         fill_job=np.zeros(0, np.int64),
         fill=np.zeros((0, len(Entry)), np.int64),
@@ -179,8 +179,9 @@ def _trace(tape: Tape, sheet: Sheet, first: Ints) -> Trace:
     begins = tape.first_step[sheet.episode] - first[:-1]
     step = np.repeat(begins, np.diff(first)) + np.arange(first[-1])
     return Trace(
-        first, step, sheet.action, sheet.equity_micro, sheet.equity_mid_micro, sheet.position_centi
-    )
+        first, step, sheet.action, sheet.equity_micro, sheet.equity_mid_micro,
+        sheet.position_centi, sheet.capital_micro,
+    )  # fmt: skip
 
 
 def _fills(tape: Tape, sheets: Sequence[Sheet]) -> Fills:
@@ -212,21 +213,36 @@ def note_step(sheet: Sheet, lanes: Lanes, lane: int, job: int, action: int) -> N
     """Write down the step a lane just took."""
     at = sheet.next[job]
     sheet.next[job] = at + 1
-    if len(sheet.action) == 0:
-        return
-    account, journal = lanes.account[lane], lanes.journal[lane]
+    if len(sheet.action) > 0:
+        _note_state(sheet, lanes.account[lane], at, action)
+    if lanes.account[lane, Account.JOURNALLED] > 0:
+        _note_fills(
+            sheet.filled, sheet.fill_job, sheet.fill, lanes.account[lane], lanes.journal[lane], job
+        )
+
+
+# calls of their own, without what they need not: the loop they are called from stays small
+@kernel
+def _note_state(sheet: Sheet, account: Ints, at: int, action: int) -> None:
     sheet.action[at] = action
     sheet.equity_micro[at] = account[Account.EQUITY]
     sheet.equity_mid_micro[at] = account[Account.EQUITY_MID]
     sheet.position_centi[at] = account[Account.POSITION]
+    sheet.capital_micro[at] = tied_micro(account, account[Account.AVAILABLE])
+
+
+@kernel
+def _note_fills(
+    filled: Ints, jobs: Ints, fills: Ints, account: Ints, journal: Ints, job: int
+) -> None:
     for place in range(account[Account.JOURNALLED]):
         if journal[place, Entry.KIND] == EntryKind.FILLED:
-            filled = sheet.filled[0]
-            sheet.filled[0] = filled + 1
-            if filled < len(sheet.fill):
-                sheet.fill_job[filled] = job
+            at = filled[0]
+            filled[0] = at + 1
+            if at < len(fills):
+                jobs[at] = job
                 for column in range(journal.shape[1]):
-                    sheet.fill[filled, column] = journal[place, column]
+                    fills[at, column] = journal[place, column]
     account[Account.JOURNALLED] = 0
 
 

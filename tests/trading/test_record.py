@@ -63,7 +63,7 @@ def test_every_step_is_what_a_lane_stepped_alone_shows(policy, rules):
     simulator = Simulator(UNIVERSE, 1, config)
     for summary, steps, _ in jobs(found):
         simulator.reset([0], [summary.episode])
-        first = int(UNIVERSE.tape.first_step[summary.episode])
+        first, most = int(UNIVERSE.tape.first_step[summary.episode]), 0
         for at in range(steps.start, steps.stop):
             assert found.trace.step[at] == first + at - steps.start
             simulator.step([found.trace.action[at]])
@@ -71,9 +71,11 @@ def test_every_step_is_what_a_lane_stepped_alone_shows(policy, rules):
             assert found.trace.equity_mid_micro[at] == simulator.equity_mid_micro[0]
             position = simulator.state.account[0, Account.POSITION]
             assert found.trace.position_centi[at] == position
+            most = max(most, int(found.trace.capital_micro[at]))
             seen += 1
         assert simulator.terminated[0] or simulator.truncated[0]
         assert simulator.summary(0) == summary
+        assert most == summary.max_capital_micro
         assert found.trace.equity_micro[at] - config.cash_start_micro == summary.pnl_micro
     assert seen == len(found.trace.action) == sum(s.steps for s in found.summaries)
 
@@ -114,7 +116,9 @@ def test_fills_are_those_of_the_ledger(policy, rules):
 def test_without_detail_the_same_comes_of_it_and_nothing_is_kept(policy):
     plain, detailed = (played(policy, TradingConfig(), detail=detail) for detail in (False, True))
     assert plain.summaries == detailed.summaries
-    assert plain.trace is plain.fills is None
+    assert plain.trace is None
+    for mine, other in zip(plain.fills, detailed.fills, strict=True):
+        np.testing.assert_array_equal(mine, other)
 
 
 def test_fills_without_room_are_played_again_with_room(monkeypatch):
