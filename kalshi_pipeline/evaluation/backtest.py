@@ -14,9 +14,13 @@ from kalshi_pipeline.evaluation.ledger import (
     ACTION_COLUMNS,
     EPISODE_COLUMNS,
     LEDGER_SCHEMA,
+    SPLIT_COLUMNS,
     SUMMARY_COLUMNS,
+    TRIP_COLUMNS,
 )
 from kalshi_pipeline.evaluation.policies import Follower, Player, Policy
+from kalshi_pipeline.evaluation.trades.dissect import Dissection, dissect
+from kalshi_pipeline.evaluation.trades.lots import trips_of
 from kalshi_pipeline.trading.record import (
     Played,
     Sheet,
@@ -27,6 +31,9 @@ from kalshi_pipeline.trading.record import (
 )
 from kalshi_pipeline.trading.simulator import Simulator
 from kalshi_pipeline.trading.tape import Universe
+
+# told what each policy did, in the order of the ledger
+Watch = Callable[[Policy, Played, Dissection], None]
 
 
 def backtest(
@@ -53,7 +60,7 @@ def backtest(
         contract, times in Unix milliseconds.
     """
     played = play(universe, policy, config, evaluation, rng)
-    return ledger_of(universe, policy, played, evaluation)
+    return ledger_of(universe, policy, played, dissect(universe, played, config), evaluation)
 
 
 def backtests(
@@ -63,6 +70,7 @@ def backtests(
     evaluation: EvaluationConfig,
     rng_of: Callable[[str], np.random.Generator],
     progress: Callable[[str], None] = lambda _: None,
+    watch: Watch | None = None,
 ) -> pa.Table:
     """Run several policies over every episode of a universe, one after the other.
 
@@ -75,6 +83,7 @@ def backtests(
         evaluation: lanes and repeats.
         rng_of: chance of a policy, by its name.
         progress: told the name of each policy before it plays.
+        watch: told what came of it, every step included; without it fewer are kept.
 
     Returns:
         Their ledgers, one after the other.
@@ -84,18 +93,21 @@ def backtests(
     ledgers = [LEDGER_SCHEMA.empty_table()]
     for policy in policies:
         progress(policy.name)
-        rng, own = rng_of(policy.name), None
+        rng, own, detail = rng_of(policy.name), None, watch is not None
         if isinstance(policy, Follower):
             own = traces.get(id(policy.judged))
         if isinstance(policy, Follower) and own is not None:
             jobs = _jobs(universe, policy, evaluation)
-            played = policy.play_again(universe, config, jobs, rng, own)
+            played = policy.play_again(universe, config, jobs, rng, own, detail=detail)
         else:
-            detail = id(policy) in followed
+            detail |= id(policy) in followed
             played = play(universe, policy, config, evaluation, rng, detail=detail)
-        if played.trace is not None:
+        if id(policy) in followed and played.trace is not None:
             traces[id(policy)] = played.trace
-        ledgers.append(ledger_of(universe, policy, played, evaluation))
+        dissection = dissect(universe, played, config)
+        if watch is not None:
+            watch(policy, played, dissection)
+        ledgers.append(ledger_of(universe, policy, played, dissection, evaluation))
     return pa.concat_tables(ledgers)
 
 
@@ -194,7 +206,11 @@ def _in_lanes(
 
 
 def ledger_of(
-    universe: Universe, policy: Policy, played: Played, evaluation: EvaluationConfig
+    universe: Universe,
+    policy: Policy,
+    played: Played,
+    dissection: Dissection,
+    evaluation: EvaluationConfig,
 ) -> pa.Table:
     """The ledger of what was played, `LEDGER_SCHEMA`; arguments as in `play`."""
     summaries, repeats = played.summaries, repeats_of(policy, evaluation)
@@ -209,5 +225,7 @@ def ledger_of(
         },
     }
     counts = np.array([summary.action_counts for summary in summaries], np.int64)
+    columns |= zip(TRIP_COLUMNS, trips_of(dissection.lots, len(summaries)), strict=True)
+    columns |= {name: getattr(dissection.split, name) for name in SPLIT_COLUMNS}
     columns |= zip(ACTION_COLUMNS, counts.reshape(-1, len(ACTION_COLUMNS)).T, strict=True)
-    return pa.table(columns, schema=LEDGER_SCHEMA)
+    return pa.table({name: columns[name] for name in LEDGER_SCHEMA.names}, schema=LEDGER_SCHEMA)

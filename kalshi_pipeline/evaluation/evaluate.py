@@ -26,6 +26,8 @@ from kalshi_pipeline.evaluation.robustness import robustness
 from kalshi_pipeline.evaluation.samples import Sample, shape, take
 from kalshi_pipeline.evaluation.seeds import OverSeeds, over_seeds
 from kalshi_pipeline.evaluation.selection import selection
+from kalshi_pipeline.evaluation.trades.section import section as trades_section
+from kalshi_pipeline.evaluation.trades.tables import trades_table, trips_table
 from kalshi_pipeline.evaluation.trials import trials_table
 from kalshi_pipeline.evaluation.verdict import Cell, verdict
 from kalshi_pipeline.evaluation.walk_forward import forward_tests, walk_forward
@@ -229,6 +231,7 @@ _SECTIONS: tuple[tuple[str, Callable[[Evidence], Any]], ...] = (
     ("paired", lambda evidence: [asdict(each) for each in evidence.once(_paired)]),
     ("seeds", _seeds),
     ("shape", _shape),
+    ("trades", trades_section),
     ("sessions", _sessions),
     ("selection", _selection),
     ("robustness", robustness),
@@ -247,6 +250,8 @@ _JUDGEMENTS: tuple[tuple[str, Callable[[Evidence, Mapping[str, Any]], Any]], ...
 )
 _TABLES: tuple[tuple[str, Callable[[Evidence], pa.Table | None]], ...] = (
     ("ledger", lambda evidence: evidence.ledger),
+    ("trades", trades_table),
+    ("trips", trips_table),
     ("trials", trials_table),
     ("grid", grid_table),
 )

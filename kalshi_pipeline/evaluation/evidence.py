@@ -18,6 +18,9 @@ from kalshi_pipeline.evaluation.backtest import backtests
 from kalshi_pipeline.evaluation.ledger import LEDGER_SCHEMA
 from kalshi_pipeline.evaluation.lineage import Label, Lineage
 from kalshi_pipeline.evaluation.policies import Policy, cheats
+from kalshi_pipeline.evaluation.trades.clock import Path, path_of
+from kalshi_pipeline.evaluation.trades.dissect import Dissection
+from kalshi_pipeline.trading.record import Played
 from kalshi_pipeline.trading.tape import Universe
 
 _Made = TypeVar("_Made")
@@ -131,6 +134,27 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """What one policy did in one session: the jobs behind some rows of the ledger.
+
+    Args:
+        policy: its name.
+        session: of the universe.
+        first: the ledger's row of job 0; the others follow.
+        dissection: its fills.
+        path: its equity on the clock.
+        clean_path: of its clean-forward episodes alone.
+    """
+
+    policy: str
+    session: int
+    first: int
+    dissection: Dissection
+    path: Path
+    clean_path: Path
+
+
+@dataclass(frozen=True)
 class Evidence:
     """A case that was played.
 
@@ -138,11 +162,13 @@ class Evidence:
         case: what was judged.
         ledger: `JUDGED_SCHEMA`, one row an episode and policy, in the case's own cell.
         progress: told one line before anything that takes long.
+        turns: what is behind the rows of the ledger, in their order.
     """
 
     case: Case
     ledger: pa.Table
     progress: Callable[[str], None]
+    turns: Sequence[Turn] = ()
 
     @cached_property
     def clean(self) -> pa.Table:
@@ -201,8 +227,9 @@ class Evidence:
 
 def gather(case: Case, progress: Callable[[str], None]) -> Evidence:
     """Play every policy on every session."""
-    ledger = played(case, case.universes, case.policies, case.trading, progress)
-    return Evidence(case, ledger, progress)
+    turns: list[Turn] = []
+    ledger = played(case, case.universes, case.policies, case.trading, progress, turns)
+    return Evidence(case, ledger, progress, turns)
 
 
 def played(
@@ -211,6 +238,7 @@ def played(
     policies: Sequence[Policy],
     config: TradingConfig,
     progress: Callable[[str], None],
+    turns: list[Turn] | None = None,
 ) -> pa.Table:
     """The labelled ledger of some policies on some sessions, under any rules.
 
@@ -220,6 +248,7 @@ def played(
         policies: who plays.
         config: rules of an episode.
         progress: told one line before each policy plays.
+        turns: gets what is behind the rows, where that is wanted.
 
     Returns:
         `JUDGED_SCHEMA`.
@@ -230,6 +259,7 @@ def played(
             backtests(
                 universe, policies, config, case.evaluation, partial(case.rng, session),
                 partial(_tell, progress, session, len(universe)),
+                None if turns is None else partial(_keep, turns, case, session, config),
             )
         )  # fmt: skip
     return _labelled(pa.concat_tables(tables), case)
@@ -237,6 +267,34 @@ def played(
 
 def _tell(progress: Callable[[str], None], session: int, episodes: int, policy: str) -> None:
     progress(f"session {session}: {policy} on {episodes} episodes")
+
+
+def _keep(
+    turns: list[Turn],
+    case: Case,
+    session: int,
+    config: TradingConfig,
+    policy: Policy,
+    found: Played,
+    dissection: Dissection,
+) -> None:
+    universe, last = case.universes[session], turns[-1] if turns else None
+    first = 0 if last is None else last.first + len(last.dissection.episode)
+    repeats = len(found.summaries) // max(len(universe), 1)
+    names = [universe.episodes[summary.episode] for summary in found.summaries]
+    clean = np.array(
+        [
+            case.used.label(name.session, name.event, name.market, summary.start_ms)
+            is Label.CLEAN_FORWARD
+            for name, summary in zip(names, found.summaries, strict=True)
+        ],
+        np.bool_,
+    )
+    whole, only = (
+        path_of(universe.tape, found, config.cash_start_micro, weight / max(repeats, 1))
+        for weight in (np.ones(len(clean)), clean.astype(np.float64))
+    )
+    turns.append(Turn(policy.name, session, first, dissection, whole, only))
 
 
 def _labelled(ledger: pa.Table, case: Case) -> pa.Table:

@@ -29,11 +29,13 @@ SUMMARY_COLUMNS = (
     "final_position_centi",
     "max_drawdown_micro",
     "max_capital_micro",
-    "round_trips",
-    "winning_trips",
     "start_ms",
     "end_ms",
 )
+# pnl_micro in parts, with fees_micro: spread + drift + settlement - fees; see `trades.dissect`
+SPLIT_COLUMNS = ("spread_micro", "drift_micro", "settlement_micro")
+# FIFO lots, see `trades.lots`
+TRIP_COLUMNS = ("round_trips", "winning_trips")
 
 LEDGER_SCHEMA = pa.schema(
     [
@@ -45,7 +47,7 @@ LEDGER_SCHEMA = pa.schema(
         ("tier", pa.string()),
         ("repeat", pa.int64()),
         ("terminated", pa.bool_()),
-        *((name, pa.int64()) for name in SUMMARY_COLUMNS),
+        *((name, pa.int64()) for name in (*SUMMARY_COLUMNS, *TRIP_COLUMNS, *SPLIT_COLUMNS)),
         *((name, pa.int64()) for name in ACTION_COLUMNS),
     ]
 )

@@ -80,8 +80,8 @@ class Panel:
 class PolicyMetrics:
     """One policy on one set of episodes; None where a number has no meaning or no support.
 
-    Money is in cents with fees and the liquidation mark, totals are per event. A round trip goes
-    from flat to flat; forced liquidation at the end closes the last one.
+    Money is in cents with fees and the liquidation mark, totals are per event. A round trip is a
+    FIFO lot (`trades.lots`), closed by opposite fills, settlement or liquidation at the end.
     """
 
     policy: str

@@ -144,7 +144,7 @@ def episode_figures(ended: Sequence[EpisodeSummary]) -> EpisodeFigures | None:
     if not ended:
         return None
     pnl = np.array([episode.pnl_micro for episode in ended]) / MICRO_PER_DOLLAR
-    trips = sum(episode.round_trips for episode in ended)
+    trips = sum(episode.flat_trips for episode in ended)
     steps = sum(episode.steps for episode in ended)
     return EpisodeFigures(
         episodes=len(ended),
@@ -162,7 +162,7 @@ def episode_figures(ended: Sequence[EpisodeSummary]) -> EpisodeFigures | None:
         invalid_share=sum(episode.invalid_actions for episode in ended) / max(1, steps),
         win_share=float((pnl > 0).mean()),
         trips=trips,
-        trip_win_share=sum(e.winning_trips for e in ended) / trips if trips else None,
+        trip_win_share=sum(e.flat_wins for e in ended) / trips if trips else None,
     )
 
 

@@ -48,7 +48,7 @@ EPISODES = _schema(
     settlement_bp=_INT,  # -1: not settled, marked at the closing book
     cash_start_micro=_INT, cash_micro=_INT, position_centi=_INT, fees_micro=_INT,
     equity_micro=_INT, traded_centi=_INT, orders=_INT, cancels=_INT, taker_fills=_INT,
-    maker_fills=_INT, round_trips=_INT, winning_trips=_INT,
+    maker_fills=_INT, flat_trips=_INT, flat_wins=_INT,
     taker_rate_bp=_INT, maker_rate_bp=_INT, multiplier_pct=_INT, fee_rule=_INT,
 )  # fmt: skip
 ACTIONS = _schema(episode=_INT, step=_INT, action=_INT)
@@ -181,8 +181,8 @@ def _episode_row(simulator: Simulator, episode: int) -> dict[str, Any]:
         "cancels": Account.CANCELS,
         "taker_fills": Account.TAKER_FILLS,
         "maker_fills": Account.MAKER_FILLS,
-        "round_trips": Account.TRIPS,
-        "winning_trips": Account.WINS,
+        "flat_trips": Account.TRIPS,
+        "flat_wins": Account.WINS,
     }
     schedule = ("taker_rate_bp", "maker_rate_bp", "multiplier_pct", "fee_rule")
     rates = simulator.tape.fee_schedule[episode].tolist()

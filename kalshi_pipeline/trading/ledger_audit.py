@@ -109,8 +109,8 @@ ended AS (
 ),
 found AS (
     SELECT w.*, p.profit_micro, d.orders, d.cancels,
-        (SELECT count(*) FROM trips t WHERE t.episode = w.episode) AS round_trips,
-        (SELECT count(*) FROM trips t WHERE t.episode = w.episode AND gain > 0) AS winning_trips
+        (SELECT count(*) FROM trips t WHERE t.episode = w.episode) AS flat_trips,
+        (SELECT count(*) FROM trips t WHERE t.episode = w.episode AND gain > 0) AS flat_wins
     FROM worth w JOIN fifo p USING (episode) JOIN ended d USING (episode)
 ),
 pairs AS (
@@ -126,8 +126,8 @@ pairs AS (
         {'what': 'maker_fills', 'simulator': e.maker_fills, 'ledger': f.maker_fills},
         {'what': 'orders', 'simulator': e.orders, 'ledger': f.orders},
         {'what': 'cancels', 'simulator': e.cancels, 'ledger': f.cancels},
-        {'what': 'round_trips', 'simulator': e.round_trips, 'ledger': f.round_trips},
-        {'what': 'winning_trips', 'simulator': e.winning_trips, 'ledger': f.winning_trips}
+        {'what': 'flat_trips', 'simulator': e.flat_trips, 'ledger': f.flat_trips},
+        {'what': 'flat_wins', 'simulator': e.flat_wins, 'ledger': f.flat_wins}
     ]::STRUCT(what VARCHAR, simulator HUGEINT, ledger HUGEINT)[], recursive := true)
     FROM episodes e JOIN found f USING (episode)
 )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kalshi_pipeline.compiled import kernel, part
 from kalshi_pipeline.config import BP_PER_DOLLAR
+from kalshi_pipeline.trading.marks import next_mid2
 from kalshi_pipeline.trading.portfolio import Account
 from kalshi_pipeline.trading.tape import RowKind
 
@@ -38,9 +39,7 @@ def apply_message(
 ) -> None:
     """Apply a message, but for the levels of a snapshot, and move the mark's mid.
 
-    The mark's mid is (bid + ask) / 2 of the last two-sided book, bounded by the quote that remains
-    where one side is empty; before the first two-sided book a missing bid counts as 0, a missing
-    ask as 1 dollar. It marks positions only, it is no feature.
+    The mid (`marks`) marks positions only, it is no feature.
     """
     bid, ask = message.bid_bp, message.ask_bp
     if bid <= 0 and ask >= BP_PER_DOLLAR:
@@ -48,10 +47,7 @@ def apply_message(
         return
     account[Account.BID] = bid
     account[Account.ASK] = ask
-    if (bid > 0 and ask < BP_PER_DOLLAR) or account[Account.MID2] < 0:
-        account[Account.MID2] = bid + ask
-    else:
-        account[Account.MID2] = min(max(account[Account.MID2], 2 * bid), 2 * ask)
+    account[Account.MID2] = next_mid2(account[Account.MID2], bid, ask)
     if message.kind == RowKind.TRADE:
         return
     if message.kind == RowKind.SNAPSHOT or account[Account.BOOK_EMPTY] == 1:

@@ -32,8 +32,8 @@ class EpisodeSummary:
         final_position_centi: signed position at the end.
         max_drawdown_micro: largest fall of liquidation equity from its peak, over steps.
         max_capital_micro: largest cost of position plus reservations, over steps.
-        round_trips: flat to flat; an open position at the end closes one.
-        winning_trips: those that gained after fees.
+        flat_trips: flat to flat; an open position at the end closes one.
+        flat_wins: those that gained after fees.
         terminated: settled by the market's result; otherwise truncated.
         start_ms: market time of the first step.
         end_ms: market time of the last step.
@@ -54,8 +54,8 @@ class EpisodeSummary:
     final_position_centi: int
     max_drawdown_micro: int
     max_capital_micro: int
-    round_trips: int
-    winning_trips: int
+    flat_trips: int
+    flat_wins: int
     terminated: bool
     start_ms: int
     end_ms: int
@@ -123,8 +123,8 @@ class EpisodeSummary:
             final_position_centi=row[Account.POSITION],
             max_drawdown_micro=row[Account.DRAWDOWN],
             max_capital_micro=row[Account.CAPITAL],
-            round_trips=row[Account.TRIPS],
-            winning_trips=row[Account.WINS],
+            flat_trips=row[Account.TRIPS],
+            flat_wins=row[Account.WINS],
             terminated=terminated,
             start_ms=int(tape.time_ms[tape.step_row[first_step]]),
             end_ms=int(tape.time_ms[tape.step_row[row[Account.STEP]]]),

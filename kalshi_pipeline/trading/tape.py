@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kalshi_pipeline.market.fees import Fees
 from kalshi_pipeline.market.replay_tables import RowKind
+from kalshi_pipeline.trading.marks import mark_mids
 
 __all__ = ["Episode", "Reel", "RowKind", "Tape", "Universe", "reel_of"]
 
@@ -168,6 +169,13 @@ class Universe:
     def reel(self) -> Reel:
         """The tape as kernels read it, packed once for all simulators."""
         return reel_of(self.tape)
+
+    @cached_property
+    def mid2_bp(self) -> NDArray[np.int64]:
+        """`[R]` twice the mid that marks positions after each message; see `marks`."""
+        tape, mid2 = self.tape, np.zeros(len(self.tape.time_ms), np.int64)
+        mark_mids(tape.first_row, tape.end_row, tape.bid_bp, tape.ask_bp, mid2)
+        return mid2
 
 
 def excerpt(universe: Universe, episodes: NDArray[np.int64]) -> Universe:

@@ -73,8 +73,8 @@ def test_rewards_are_described_in_dollars() -> None:
 def test_episodes_are_described_by_their_summaries() -> None:
     ended = [
         summary(2_000_000, steps=10, invalid_actions=5, fees_micro=20_000, taker_fills=2,
-                round_trips=3, winning_trips=2, final_position_centi=-300),
-        summary(-1_000_000, steps=10, maker_fills=1, round_trips=1, max_capital_micro=4_000_000),
+                flat_trips=3, flat_wins=2, final_position_centi=-300),
+        summary(-1_000_000, steps=10, maker_fills=1, flat_trips=1, max_capital_micro=4_000_000),
         summary(0, steps=20, contracts_centi=600, max_drawdown_micro=1_500_000),
     ]  # fmt: skip
     shown = diagnosed(np.zeros(4, int), 0.0, ended).ended
@@ -134,7 +134,7 @@ def test_columns_that_never_vary_are_named_and_others_are_not() -> None:
 
 def test_the_console_block_fits_a_terminal_and_names_every_action() -> None:
     rewards = np.linspace(-1, 1, 700)
-    worst = summary(-123_456_789, steps=9, round_trips=1, max_capital_micro=99_000_000)
+    worst = summary(-123_456_789, steps=9, flat_trips=1, max_capital_micro=99_000_000)
     block = console_block(diagnosed(np.arange(700) % 7, rewards, [worst]))
     assert max(len(line) for line in block.splitlines()) <= 88
     for action in Action:

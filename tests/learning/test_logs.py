@@ -36,7 +36,7 @@ def wordy(timesteps: int, target: int, **changes: Any) -> TrainingProgress:
     rng = np.random.default_rng(timesteps)
     shown = diagnose(
         rng.integers(0, 7, 500), rng.normal(size=500),
-        [summary(int(n), steps=7, round_trips=3) for n in rng.integers(-1e8, 1e8, 9)],
+        [summary(int(n), steps=7, flat_trips=3) for n in rng.integers(-1e8, 1e8, 9)],
         seen(rng.integers(0, 6, 500), two_sided=rng.random(500) < 0.7),
     )  # fmt: skip
     shown = replace(shown, constant_columns=tuple(feature.name for feature in FEATURES))

@@ -176,7 +176,7 @@ def test_holding_earns_exactly_nothing(seed, config):
     for lane in range(4):
         summary = fast.summary(lane)
         assert summary.pnl_micro == summary.pnl_mid_micro == summary.fees_micro == 0
-        assert summary.orders == summary.round_trips == summary.max_capital_micro == 0
+        assert summary.orders == summary.flat_trips == summary.max_capital_micro == 0
 
 
 def test_selling_from_flat_costs_one_minus_p():

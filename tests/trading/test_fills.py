@@ -284,7 +284,10 @@ def test_round_trips_and_their_wins():
     rows += [book(t, (5_000, 900), (5_400, 900)) for t in range(2, 6)]
     universe = universe_from_messages([rows])
     summary = summary_of(universe, [A.BUY_BEST, A.SELL_BEST, A.BUY_BEST], FREE)
-    assert (summary.round_trips, summary.winning_trips) == (2, 1)  # the open one is closed, lost
+    assert (summary.flat_trips, summary.flat_wins) == (
+        2,
+        1,
+    )  # the open one is closed, lost
     assert summary.action_counts == (2, 2, 0, 0, 1, 0, 0)
     assert summary.steps == 5
 

@@ -101,8 +101,8 @@ FAULTS = {
     ("episodes", "cash_micro"): lambda cash: cash - 1,
     ("episodes", "equity_micro"): lambda equity: equity + 1,
     ("episodes", "position_centi"): lambda position: position - 1,
-    ("episodes", "round_trips"): lambda trips: trips + 1,
-    ("episodes", "winning_trips"): lambda trips: trips + 1,
+    ("episodes", "flat_trips"): lambda trips: trips + 1,
+    ("episodes", "flat_wins"): lambda trips: trips + 1,
     ("episodes", "cancels"): lambda cancels: cancels + 1,
 }
 
