@@ -30,7 +30,7 @@ from kalshi_pipeline.storage.publish import CURRENT, Generation, Warehouse, read
 from kalshi_pipeline.storage.trials import read_trials
 from kalshi_pipeline.storage.views import Part, Table, View, write_database
 
-VIEWS_VERSION = "2"
+VIEWS_VERSION = "3"
 SAMPLE_STEPS = 10_000  # of a session's features
 ROW = "row"
 
@@ -46,6 +46,11 @@ _SESSION_VIEWS = (
     ("depletion", stages.BOOKS, "depletion.parquet", "decreases of the touch: traded or cancelled"),
     ("tensors", stages.TENSORS, "index.parquet", "segments that have steps, and which steps"),
     ("suitable_markets", stages.SUITABLE, "suitable_markets.parquet", "markets, most active first"),
+)
+_EVALUATION_VIEWS = (
+    ("episodes", "ledger.parquet", "evaluated episodes: a row a policy, market segment and repeat"),
+    ("trades", "trades.parquet", "fills in evaluated episodes, and the book each met"),
+    ("trips", "trips.parquet", "round trips (FIFO lots) in evaluated episodes"),
 )
 _PLAN_OUTPUT = re.compile(r"[a-z][a-z0-9_]*/(?:phase_[1-9]|evaluation)", re.ASCII)
 _FIGURES = {  # of a session's summaries, by stage; None = every plain figure
@@ -100,12 +105,18 @@ def refresh_views(warehouse: Warehouse) -> Path:
         )
         for name, asset, file, says in _SESSION_VIEWS
     ]
-    episodes = [
-        Part(output.generation.folder / "ledger.parquet", {"plan": plan})
-        for plan, output in reports.items()
-        if output.generation
+    judged = [
+        View(
+            name,
+            says,
+            [
+                Part(output.generation.folder / file, {"plan": plan})
+                for plan, output in reports.items()
+                if output.generation and (output.generation.folder / file).is_file()
+            ],
+        )
+        for name, file, says in _EVALUATION_VIEWS
     ]
-    says = "evaluated episodes: a row a policy, market segment and repeat"
     tables = [
         Table("generations", "what is published, by asset and session", _generations(outputs)),
         Table("sessions", "measured figures of the sessions", _sessions(sessions)),
@@ -122,7 +133,7 @@ def refresh_views(warehouse: Warehouse) -> Path:
     ]
     return write_database(
         warehouse.root,
-        [*views, View("episodes", says, episodes)],
+        [*views, *judged],
         [table for table in tables if table.rows.num_rows],
     )
 

@@ -115,9 +115,23 @@ def _rows(evidence: Evidence) -> _Rows:
         _numbered(list(zip(*(names[i] for i in which), strict=True)), chosen)
         for which in ((0, 1), (0, 1, 2), (0, 2, 3, 4))
     )
+    event = _in_time(event, names, ledger["end_ms"].to_numpy())
     repeats = np.bincount(played[chosen], minlength=1)
     weight = np.where(chosen, 1.0 / repeats[np.maximum(played, 0)], 0.0)
     return _Rows(event, market, weight, int(event.max()) + 1, int(market.max()) + 1)
+
+
+def _in_time(event: Ints, names: Sequence[Sequence[Any]], end_ms: Ints) -> Ints:
+    """Events numbered as `metrics.panel` does: the same draws, so the same intervals."""
+    keys: dict[int, tuple[int, Any, Any]] = {}
+    for row in np.flatnonzero(event >= 0).tolist():
+        number = int(event[row])
+        end = max(int(end_ms[row]), keys[number][0] if number in keys else 0)
+        keys[number] = (end, names[0][row], names[1][row])
+    rank = np.full(len(keys) + 1, -1, np.int64)  # the last: out of scope
+    rank[sorted(keys, key=lambda number: keys[number])] = np.arange(len(keys))
+    ranked: Ints = rank[event]
+    return ranked
 
 
 def _numbered(keys: Sequence[tuple[Any, ...]], chosen: NDArray[np.bool_]) -> Ints:
