@@ -20,7 +20,5 @@ def answers(database: Path, queries: list[str]) -> dict[str, list[tuple]]:
 
 def of_plans(query: str) -> bool:
     """Whether it asks what only a trained plan can answer."""
-    of_them = (
-        r"\b(reports|report_policies|episodes|trades|trips|lineage|checkpoints|trials)\b"
-    )
+    of_them = r"\b(reports|report_policies|episodes|trades|trips|lineage|checkpoints|trials)\b"
     return re.search(of_them, query) is not None

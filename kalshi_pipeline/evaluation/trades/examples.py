@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.config import BP_PER_DOLLAR, CENTI_PER_CONTRACT, MICRO_PER_CENT
+from kalshi_pipeline.config import BP_PER_DOLLAR, MICRO_PER_CENT
 from kalshi_pipeline.evaluation.evidence import Evidence, Turn
-from kalshi_pipeline.evaluation.trades.dissect import Dissection
 from kalshi_pipeline.evaluation.trades.lots import NONE
 from kalshi_pipeline.trading.actions import BUY
 from kalshi_pipeline.trading.tape import RowKind, Tape
@@ -18,7 +17,6 @@ Ints = NDArray[np.int64]
 AROUND = 30  # messages before the entry and after the exit
 POINTS = 200  # messages shown at most; those with a fill always are
 LEVELS = 5
-BP_PER_CENT = 100
 
 
 def examples(evidence: Evidence, weight: NDArray[np.float64]) -> list[dict[str, Any]]:
@@ -38,45 +36,64 @@ def examples(evidence: Evidence, weight: NDArray[np.float64]) -> list[dict[str, 
         return []
     order = np.argsort(gain, kind="stable")
     chosen = {
-        "the best trade": order[-1],
-        "the worst trade": order[0],
-        "the median trade": order[len(order) // 2],
+        "Best trade": order[-1],
+        "Worst trade": order[0],
+        "Median trade": order[len(order) // 2],
     }
     losses = order[: int(np.count_nonzero(gain < 0))]
     if len(losses):
-        chosen["the median losing trade"] = losses[len(losses) // 2]
+        chosen["Median losing trade"] = losses[len(losses) // 2]
     shown: dict[tuple[int, int], str] = {}
-    for why, place in chosen.items():
-        shown.setdefault((int(turn_of[place]), int(lot_of[place])), why)
-    return [_example(evidence, turns[turn], lot, why) for (turn, lot), why in shown.items()]
+    for title, place in chosen.items():
+        shown.setdefault((int(turn_of[place]), int(lot_of[place])), title)
+    return [_example(evidence, turns[turn], lot, title) for (turn, lot), title in shown.items()]
 
 
-def _example(evidence: Evidence, turn: Turn, lot: int, why: str) -> dict[str, Any]:
-    found, universe = turn.dissection, evidence.case.universes[turn.session]
-    fills, lots, tape = found.fills, found.lots, universe.tape
-    job, opened, closed = (
-        int(column[lot]) for column in (lots.job, lots.opened_by, lots.closed_by)
-    )
+def _example(evidence: Evidence, turn: Turn, lot: int, title: str) -> dict[str, Any]:
+    found = turn.dissection
+    fills, lots = found.fills, found.lots
+    universe = evidence.case.universes[turn.session]
+    tape = universe.tape
+    job = int(lots.job[lot])
     episode = int(found.episode[job])
-    names, end = universe.episodes[episode], int(tape.end_row[episode]) - 1
+    opened, closed = int(lots.opened_by[lot]), int(lots.closed_by[lot])
+    end = int(tape.end_row[episode]) - 1
+    last = end if closed == NONE else int(fills.row[closed])
     first = max(int(tape.first_row[episode]), int(fills.row[opened]) - AROUND)
-    last = min(end if closed == NONE else int(fills.row[closed]) + AROUND, end)
-    within = np.flatnonzero((fills.job == job) & (fills.row >= first) & (fills.row <= last))
-    rows = _shown(first, last, fills.row[within])
-    at_end = "settlement" if tape.settlement_bp[episode] >= 0 else "liquidation"
-    opened_ms = int(fills.time_ms[opened])
+    within = np.flatnonzero(
+        (fills.job == job) & (fills.row >= first) & (fills.row <= min(last + AROUND, end))
+    )
+    rows = _shown(first, min(last + AROUND, end), fills.row[within])
+    names = universe.episodes[episode]
+    bids, asks = _levels(tape, episode, rows)
     return {
-        "why": why,
-        "policy": turn.policy,
+        "title": title,
         "session": turn.session,
         "event": names.event,
         "market": names.market,
-        "segment": names.segment,
-        "opened_ms": opened_ms,
-        "pnl_cents": int(lots.gain_micro[lot]) / MICRO_PER_CENT,
-        "ended_by": at_end if closed == NONE else "fill",
-        "fills": [_fill(found, fill, opened_ms) for fill in within.tolist()],
-        "book": _book(tape, episode, rows, opened_ms),
+        "gain_cents": int(lots.gain_micro[lot]) / MICRO_PER_CENT,
+        "ended_by": "fill"
+        if closed != NONE
+        else ("settlement" if tape.settlement_bp[episode] >= 0 else "liquidation"),
+        "fills": [
+            {
+                "time_ms": int(fills.time_ms[fill]),
+                "side": "buy" if fills.side[fill] == BUY else "sell",
+                "price_bp": int(fills.price_bp[fill]),
+                "size_centi": int(fills.size_centi[fill]),
+                "fee_cents": int(fills.fee_micro[fill]) / MICRO_PER_CENT,
+                "taker": bool(fills.taker[fill]),
+                "of_trade": fill in (opened, closed),
+            }
+            for fill in within.tolist()
+        ],
+        "times_ms": tape.time_ms[rows].tolist(),
+        "bid_bp": [int(bid) if bid > 0 else None for bid in tape.bid_bp[rows]],
+        "ask_bp": [int(ask) if ask < BP_PER_DOLLAR else None for ask in tape.ask_bp[rows]],
+        "bid_size_centi": tape.bid_size_centi[rows].tolist(),
+        "ask_size_centi": tape.ask_size_centi[rows].tolist(),
+        "bids": bids,
+        "asks": asks,
     }
 
 
@@ -86,50 +103,23 @@ def _shown(first: int, last: int, always: Ints) -> Ints:
     return np.unique(np.concatenate([spaced, always, np.maximum(always - 1, first)]))
 
 
-def _fill(found: Dissection, fill: int, opened_ms: int) -> dict[str, Any]:
-    fills = found.fills
-    return {
-        "at_s": (int(fills.time_ms[fill]) - opened_ms) / 1_000,
-        "side": "buy" if fills.side[fill] == BUY else "sell",
-        "price_cents": int(fills.price_bp[fill]) / BP_PER_CENT,
-        "contracts": int(fills.size_centi[fill]) / CENTI_PER_CONTRACT,
-        "fee_cents": int(fills.fee_micro[fill]) / MICRO_PER_CENT,
-        "taker": bool(fills.taker[fill]),
-        "position_contracts": int(found.position_centi[fill]) / CENTI_PER_CONTRACT,
-    }
-
-
-def _book(tape: Tape, episode: int, rows: Ints, opened_ms: int) -> list[dict[str, Any]]:
-    """The book after each row: its best quotes, and levels `[cents, contracts]`, best first."""
+def _levels(
+    tape: Tape, episode: int, rows: Ints
+) -> tuple[list[list[list[int]]], list[list[list[int]]]]:
+    """The best `LEVELS` levels of each side after each row: `[YES price_bp, size_centi]`."""
     begin = int(tape.first_row[episode])
     snapshots = np.flatnonzero(tape.kind[begin : int(rows[0]) + 1] == RowKind.SNAPSHOT)
     at = begin + int(snapshots[-1])  # the last that replaces what came before
     ladders: tuple[dict[int, int], dict[int, int]] = ({}, {})
-    book = []
+    bids, asks = [], []
     for row in rows.tolist():
         while at <= row:
             _apply(tape, at, ladders)
             at += 1
         yes, no = (sorted(ladder.items(), reverse=True)[:LEVELS] for ladder in ladders)
-        bids = [_level(price, size) for price, size in yes]
-        asks = [_level(BP_PER_DOLLAR - price, size) for price, size in no]
-        bid, ask = (levels[0] if levels else (None, 0.0) for levels in (bids, asks))
-        book.append(
-            {
-                "at_s": (int(tape.time_ms[row]) - opened_ms) / 1_000,
-                "bid_cents": bid[0],
-                "ask_cents": ask[0],
-                "bid_contracts": bid[1],
-                "ask_contracts": ask[1],
-                "bids": bids,
-                "asks": asks,
-            }
-        )
-    return book
-
-
-def _level(price_bp: int, size_centi: int) -> tuple[float, float]:
-    return price_bp / BP_PER_CENT, size_centi / CENTI_PER_CONTRACT
+        bids.append([[price, size] for price, size in yes])
+        asks.append([[BP_PER_DOLLAR - price, size] for price, size in no])
+    return bids, asks
 
 
 def _apply(tape: Tape, row: int, ladders: tuple[dict[int, int], dict[int, int]]) -> None:

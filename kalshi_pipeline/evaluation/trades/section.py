@@ -27,7 +27,6 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 BEST_SHARE = 0.01
 _BP2_PER_CENT = 200  # mids are stored twice
-_HOURS_PER_TICK = GRID_MS / 3_600_000
 
 
 @dataclass(frozen=True)
@@ -86,18 +85,9 @@ def section(evidence: Evidence) -> dict[str, Any]:
         "markouts": [
             row for name, turns in by_policy for row in _markouts(name, turns, rows, ratios)
         ],
-        "markouts_by_side": [
-            {"side": side, **row}
-            for name, turns in by_policy
-            for side, taker in (("maker", False), ("taker", True))
-            for row in _markouts(name, turns, rows, ratios, taker=taker)
-        ],
         "trips": [_trips(name, turns, evidence, rows, ratios) for name, turns in by_policy],
         "concentration": [_concentration(name, turns, rows) for name, turns in by_policy],
-        "flags": _flags(by_policy[0][1], rows, ratios),
-        "flags_by_policy": [
-            {"policy": name, **_flags(turns, rows, ratios)} for name, turns in by_policy
-        ],
+        "flags": [_flags(name, turns, rows, ratios) for name, turns in by_policy],
         "portfolio": _portfolio(by_policy, evidence),
         "examples": examples(evidence, rows.weight),
     }
@@ -170,32 +160,30 @@ def _split(name: str, evidence: Evidence, rows: _Rows) -> dict[str, Any]:
 
 
 def _markouts(
-    name: str,
-    turns: Sequence[Turn],
-    rows: _Rows,
-    ratios: _Ratios,
-    *,
-    taker: bool | None = None,
+    name: str, turns: Sequence[Turn], rows: _Rows, ratios: _Ratios
 ) -> list[dict[str, Any]]:
-    # cents a contract in the direction of the fill; of makers or takers alone, or of both
+    # cents a contract in the direction of the fill
     found = []
-    for place, horizon in enumerate(HORIZONS_S):
-        over, under, fills = np.zeros(rows.events), np.zeros(rows.events), 0
-        for turn in turns:
-            seen = turn.dissection
-            later = seen.later_mid2_bp[place]
-            which = later != NO_MID
-            if taker is not None:
-                which &= seen.fills.taker == taker
-            row = turn.first + seen.fills.job[which]
-            size = seen.fills.size_centi[which]
-            signed = np.where(seen.fills.side[which] == BUY, size, -size)
-            over += _by_event(rows, row, signed * (later - seen.mid2_bp)[which] / _BP2_PER_CENT)
-            under += _by_event(rows, row, size)
-            fills += int(np.count_nonzero(rows.weight[row] > 0))
-        entry = {"policy": name, "horizon_s": horizon, "fills": fills}
-        ratios.add(entry, "cents", "interval", over, under)
-        found.append(entry)
+    for kind, taker in (("all", None), ("maker", False), ("taker", True)):
+        for place, horizon in enumerate(HORIZONS_S):
+            over, under = np.zeros(rows.events), np.zeros(rows.events)
+            fills = 0
+            for turn in turns:
+                took = turn.dissection
+                later = took.later_mid2_bp[place]
+                which = later != NO_MID
+                if taker is not None:
+                    which &= took.fills.taker == taker
+                row = turn.first + took.fills.job[which]
+                sign = np.where(took.fills.side[which] == BUY, 1, -1)
+                size = took.fills.size_centi[which]
+                moved = sign * size * (later - took.mid2_bp)[which] / _BP2_PER_CENT
+                over += _by_event(rows, row, moved)
+                under += _by_event(rows, row, size)
+                fills += int(np.count_nonzero(rows.weight[row] > 0))
+            entry = {"policy": name, "side": kind, "horizon_s": horizon, "fills": fills}
+            ratios.add(entry, "cents", "interval", over, under)
+            found.append(entry)
     return found
 
 
@@ -207,15 +195,15 @@ def _trips(
     trips, wins = _by_event(rows, row, ones), _by_event(rows, row, gain > 0)
     held = _by_event(rows, row, matched > 0)
     weight = rows.weight[row]
-    win, loss = _mean(gain, weight * (gain > 0)), _mean(gain, weight * (gain < 0))
+    win, loss = _mean(gain, weight * (gain > 0)), _mean(-gain, weight * (gain < 0))
     entry: dict[str, Any] = {
         "policy": name,
-        "trips": int(np.count_nonzero(weight)),
+        "trips": float(trips.sum()) / rows.events,
         "average_win_cents": win,
         "average_loss_cents": loss,
-        "break_even_rate": loss / (loss - win) if win and loss else None,
+        "break_even_rate": loss / (win + loss) if win and loss else None,
         "forced_share": _mean(forced * float(MICRO_PER_CENT), weight),
-        "matched_trips": int(np.count_nonzero(weight)),
+        "matched_trips": float(trips.sum()) / rows.events,
     }
     ratios.add(entry, "win_rate", "win_interval", wins, trips)
     ratios.add(entry, "matched_win_rate", "matched_win_interval", held, trips)
@@ -265,14 +253,14 @@ def _best_share(values: NDArray[Any]) -> float | None:
     return float(values.max()) / gains if gains > 0 else None
 
 
-def _flags(turns: Sequence[Turn], rows: _Rows, ratios: _Ratios) -> dict[str, Any]:
+def _flags(name: str, turns: Sequence[Turn], rows: _Rows, ratios: _Ratios) -> dict[str, Any]:
     fill_row = np.concatenate([turn.first + turn.dissection.fills.job for turn in turns])
     fill_flags = np.concatenate([turn.dissection.flags for turn in turns])
     lot_row = np.concatenate([turn.first + turn.dissection.lots.job for turn in turns])
     lot_flags = np.concatenate([turn.dissection.lots.flags for turn in turns])
     gain = np.concatenate([turn.dissection.lots.gain_micro for turn in turns]) / MICRO_PER_CENT
     weight = rows.weight[fill_row]
-    entry: dict[str, Any] = {}
+    entry: dict[str, Any] = {"policy": name}
     for flag, key in (
         (Flag.THIN_TOUCH, "thin_touch"),
         (Flag.STALE_BOOK, "stale_book"),
@@ -304,8 +292,10 @@ def _portfolio(
     equity = judged.equity_micro / MICRO_PER_CENT
     return {
         "grid_s": GRID_MS // 1_000,
-        # hours since the first tick, sessions end to end; cents
-        "points": [[place * _HOURS_PER_TICK, cents] for place, cents in enumerate(equity.tolist())],
+        "points": [
+            {"time_ms": tick * GRID_MS, "equity_cents": cents}
+            for tick, cents in zip(judged.tick.tolist(), equity.tolist(), strict=True)
+        ],
         **figures[evidence.case.judged.name],
         "policies": [{"policy": name, **each} for name, each in figures.items()],
     }

@@ -151,7 +151,7 @@ def test_parts_add_up_to_the_headline(report, evidence):
 
 
 def test_who_does_nothing_has_no_figures(report):
-    for name in ("trips", "concentration", "flags_by_policy"):
+    for name in ("trips", "concentration", "flags"):
         (hold,) = [row for row in report[name] if row["policy"] == "Hold"]
         shares = {key: value for key, value in hold.items() if key.endswith(("share", "rate"))}
         assert shares
@@ -160,13 +160,11 @@ def test_who_does_nothing_has_no_figures(report):
 
 
 def test_mark_outs_are_weighted_by_size_and_split_by_side(database, report):
-    sides = [(None, row) for row in report["markouts"]]
-    sides += [(row["side"], row) for row in report["markouts_by_side"]]
     seen = 0
-    for side, row in sides:
+    for row in report["markouts"]:
         if row["policy"] != POLICIES[0].name:
             continue
-        where = "TRUE" if side is None else f"is_taker = {side == 'taker'}"
+        where = "TRUE" if row["side"] == "all" else f"is_taker = {row['side'] == 'taker'}"
         mid = f"mid2_{row['horizon_s']}s_bp"
         ((cents, fills),) = ask(
             database,
@@ -190,7 +188,7 @@ def test_without_flagged_trips_is_what_the_others_gained(database, report):
                 f"SELECT coalesce(sum(gain_micro), 0) / 1e4 FROM trips "
                 f"WHERE {kept} {flag} AND policy = '{POLICIES[0].name}'",
             )
-            assert report["flags"][f"pnl_{key}_{flag}_cents"] == pytest.approx(cents / events)
+            assert report["flags"][0][f"pnl_{key}_{flag}_cents"] == pytest.approx(cents / events)
 
 
 def test_only_clean_rows_count_where_there_are_any():
@@ -208,13 +206,13 @@ def test_only_clean_rows_count_where_there_are_any():
         if policy == POLICIES[0].name
     )
     assert row["total_cents"] * 12 == pytest.approx(pnl / 10_000)
-    assert found["portfolio"]["points"][-1][1] == pytest.approx(pnl / 10_000)
+    assert found["portfolio"]["points"][-1]["equity_cents"] == pytest.approx(pnl / 10_000)
     assert {one["session"] for one in found["examples"]} == {2}
 
 
 def test_single_trades_stand_in_the_book_of_the_tape(report, evidence):
-    titles = [one["why"] for one in report["examples"]]
-    assert titles[:2] == ["the best trade", "the worst trade"]
+    titles = [one["title"] for one in report["examples"]]
+    assert titles[:2] == ["Best trade", "Worst trade"]
     best, worst = report["examples"][:2]
     gains = [
         gain
@@ -222,24 +220,24 @@ def test_single_trades_stand_in_the_book_of_the_tape(report, evidence):
         if turn.policy == POLICIES[0].name
         for gain in turn.dissection.lots.gain_micro.tolist()
     ]
-    assert best["pnl_cents"] == max(gains) / 10_000
-    assert worst["pnl_cents"] == min(gains) / 10_000
+    assert best["gain_cents"] == max(gains) / 10_000
+    assert worst["gain_cents"] == min(gains) / 10_000
     for one in report["examples"]:
-        universe = evidence.case.universes[one["session"]]
-        quotes = quotes_of(universe, one["market"])
-        for shown in one["book"]:
-            at = one["opened_ms"] + round(1_000 * shown["at_s"])
-            quote = tuple(
-                shown[name] for name in ("bid_cents", "ask_cents", "bid_contracts", "ask_contracts")
-            )
-            assert (at, quote) in quotes
-            for side in ("bids", "asks"):
-                prices = [price for price, _ in shown[side]]
-                assert prices == sorted(prices, reverse=side == "bids")
-        assert any(fill["at_s"] == 0.0 for fill in one["fills"])
+        quotes = quotes_of(evidence.case.universes[one["session"]], one["market"])
+        columns = ("times_ms", "bid_bp", "ask_bp", "bid_size_centi", "ask_size_centi")
+        for at, bid, ask, *sizes, bids, asks in zip(
+            *(one[name] for name in columns), one["bids"], one["asks"], strict=True
+        ):
+            assert (at, bid, ask, *sizes) in quotes
+            assert bids[:1] == ([] if bid is None else [[bid, sizes[0]]])
+            assert asks[:1] == ([] if ask is None else [[ask, sizes[1]]])
+            assert bids == sorted(bids, reverse=True)
+            assert asks == sorted(asks)
+        assert any(fill["of_trade"] for fill in one["fills"])
+        assert {fill["time_ms"] for fill in one["fills"]} <= set(one["times_ms"])
 
 
-def quotes_of(universe: Universe, market: str) -> set[tuple[int, tuple]]:
+def quotes_of(universe: Universe, market: str) -> set[tuple]:
     """Time and quotes after every message of a market."""
     tape, found = universe.tape, set()
     for episode, name in enumerate(universe.episodes):
@@ -247,13 +245,9 @@ def quotes_of(universe: Universe, market: str) -> set[tuple[int, tuple]]:
             continue
         for row in range(tape.first_row[episode], tape.end_row[episode]):
             bid, ask = int(tape.bid_bp[row]), int(tape.ask_bp[row])
-            quote = (
-                bid / 100 if bid > 0 else None,
-                ask / 100 if ask < 10_000 else None,
-                int(tape.bid_size_centi[row]) / 100 if bid > 0 else 0.0,
-                int(tape.ask_size_centi[row]) / 100 if ask < 10_000 else 0.0,
-            )
-            found.add((int(tape.time_ms[row]), quote))
+            quotes = bid if bid > 0 else None, ask if ask < 10_000 else None
+            sizes = int(tape.bid_size_centi[row]), int(tape.ask_size_centi[row])
+            found.add((int(tape.time_ms[row]), *quotes, *sizes))
     return found
 
 
