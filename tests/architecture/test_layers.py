@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "plans": BASE,
     "trading": BASE | {"market", "books", "features", "elementary"},
     "learning": BASE | {"trading", "storage"},
-    "evaluation": BASE | {"trading"},
+    "evaluation": BASE | {"market", "trading"},
     "stages": DATA | {"plans", "storage"},
     "sealed": BASE | {"plans", "storage"},
     "past": BASE | {"storage", "learning"},
