@@ -14,8 +14,8 @@ from kalshi_pipeline.evaluation.backtest import play
 from kalshi_pipeline.evaluation.baselines import Always, PassiveTwoSided, RandomUniform
 from kalshi_pipeline.evaluation.trades.dissect import HORIZONS_S, NO_MID, Flag, dissect
 from kalshi_pipeline.trading.actions import Action
-from kalshi_pipeline.trading.rollout import Script
 from kalshi_pipeline.trading.rollout import play as play_script_of
+from kalshi_pipeline.trading.scripts import Rule, Script
 from tests.tapes import (
     FEES_PER_FILL,
     TAPERED_GRID,
@@ -79,7 +79,7 @@ def test_the_parts_of_every_episode_are_right_and_add_up_to_its_profit(rules, se
         fee_schedule=FEES_PER_FILL if seed % 2 else (700, 0, 100, 0),
     )  # fmt: skip
     config = TradingConfig(**rules, order_size_centi=37 if seed % 3 == 0 else 100)
-    played = play_script_of(universe, Script(None), config, [0, 1, 2, 1], rng)
+    played = play_script_of(universe, Script(Rule.ANY), config, [0, 1, 2, 1], rng)
     found = dissect(universe, played, config)
     for job, summary in enumerate(played.summaries):
         assert parts_of(found.split, job) == summary.pnl_micro
