@@ -1,1 +1,1 @@
-"""Rows of a report -> inline SVG, coloured by the page, equal bytes for equal input."""
+"""Rows of a report -> inline SVG drawn by matplotlib, coloured by the page, equal bytes."""

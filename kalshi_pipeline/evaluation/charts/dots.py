@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kalshi_pipeline.evaluation.charts.svg import ROW, Canvas, Scale, minus, spanning, width_of
+from kalshi_pipeline.evaluation.charts.drawing import (
+    COLOUR,
+    ROW,
+    Drawing,
+    minus,
+    spanning,
+    styled,
+    widest,
+)
 
-_MOST_NAME = 190.0
+_MOST_NAME = 172.0
 _OUTLIER = 4.0  # times the reach of the row in the middle
 
 
@@ -35,35 +43,38 @@ def dot_chart(title: str, rows: Sequence[Dot], label: str) -> str:
 
     A row that lies far outside what the others need is written at the edge instead.
     """
-    names = min(_MOST_NAME, max((width_of(row.name) for row in rows), default=0.0) + 16)
-    canvas = Canvas(title, ROW * len(rows) + 50, left=names)
-    scale = canvas.horizontal(*_frame(rows))
-    canvas.x_axis(scale, label)
-    alike = all(row.judged for row in rows)  # then no name needs to stand out
-    for place, row in enumerate(rows):
-        y = canvas.top + ROW * (place + 0.5)
-        shade = "judged" if row.judged else "other"
-        named = "name other" if alike else f"name {shade}"
-        canvas.text(names - 6, y + 3.5, row.name, anchor="end", shade=named, room=names - 8)
-        if row.value is None:
-            continue
-        hint = f"{row.value:+,.2f}"
-        if row.interval:
-            hint += f" [{row.interval[0]:+,.2f}, {row.interval[1]:+,.2f}]"
-            canvas.line(*_ends(scale, row.interval, y), f"whisker {shade}")
-        if row.core:
-            canvas.line(*_ends(scale, row.core, y), f"core {shade}")
-        if scale.low <= row.value <= scale.high:
-            hollow = "" if row.interval else " hollow"
-            canvas.dot(scale(row.value), y, shade + hollow, f"{row.name}: {minus(hint)}")
-        else:
-            above = row.value > scale.high
-            told = f"{row.value:+,.0f} \N{RIGHTWARDS ARROW}"
-            if not above:
-                told = f"\N{LEFTWARDS ARROW} {row.value:+,.0f}"
-            x, anchor = (scale.end, "end") if above else (scale.start + 3, "start")
-            canvas.text(x, y + 3.5, minus(told), anchor=anchor, shade=f"name {shade}")
-    return canvas.svg()
+    with styled():
+        names = [row.name for row in rows]
+        drawing = Drawing(title, ROW * max(len(rows), 1) + 44, left=widest(names, _MOST_NAME))
+        drawing.x_axis(*_frame(rows), label)
+        alike = all(row.judged for row in rows)  # then no name needs to stand out
+        drawing.rows(names, [] if alike else [row.name for row in rows if row.judged])
+        for place, row in enumerate(rows):
+            _row(drawing, place, row)
+        return drawing.svg()
+
+
+def _row(drawing: Drawing, place: int, row: Dot) -> None:
+    if row.value is None:
+        return
+    axes, colour = drawing.axes, COLOUR["judged" if row.judged else "other"]
+    hint = f"{row.value:+,.2f}"
+    if row.interval:
+        hint += f" [{row.interval[0]:+,.2f}, {row.interval[1]:+,.2f}]"
+        axes.plot(row.interval, [place, place], color=colour, lw=2.4, alpha=0.5)
+    if row.core:
+        axes.plot(row.core, [place, place], color=colour, lw=6, alpha=0.55)
+    low, high = axes.get_xlim()
+    if low <= row.value <= high:
+        inside = colour if row.interval else COLOUR["panel"]
+        (dot,) = axes.plot(row.value, place, "o", ms=7, mec=colour, mfc=inside, clip_on=False)
+        drawing.note(dot, f"{row.name}: {minus(hint)}")
+    elif row.value > high:
+        told = minus(f"{row.value:+,.0f} \N{RIGHTWARDS ARROW}")
+        axes.text(high, place, told, color=colour, ha="right", va="center")
+    else:
+        told = minus(f"\N{LEFTWARDS ARROW} {row.value:+,.0f}")
+        axes.text(low, place, told, color=colour, va="center")
 
 
 def _frame(rows: Sequence[Dot]) -> tuple[float, float]:
@@ -73,8 +84,3 @@ def _frame(rows: Sequence[Dot]) -> tuple[float, float]:
     judged = [far for far, row in zip(reach, known, strict=False) if row.judged]
     most = max(_OUTLIER * sorted(reach)[len(reach) // 2], 1.3 * max(judged, default=0.0))
     return spanning([0.0, *(max(-most, min(most, value)) for values in ends for value in values)])
-
-
-def _ends(scale: Scale, stretch: Sequence[float], y: float) -> tuple[float, float, float, float]:
-    low, high = (scale(min(max(end, scale.low), scale.high)) for end in stretch)
-    return low, y, high, y

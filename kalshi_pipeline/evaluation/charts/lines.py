@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
-from kalshi_pipeline.evaluation.charts.svg import Canvas, Scale, spanning, width_of
+from kalshi_pipeline.evaluation.charts.drawing import (
+    COLOUR,
+    WIDTH,
+    Drawing,
+    spanning,
+    styled,
+    widest,
+)
 
-_HEIGHT = 240.0
-_MOST_NAME = 124.0
-_ROOM = 11.0  # between two names at the ends of their lines
+_HEIGHT = 230.0
+_MOST_NAME = 116.0
+_ROOM = 12.0  # between two names at the ends of their lines
 
 
 @dataclass(frozen=True)
@@ -54,33 +61,35 @@ def line_chart(
         points: whether each value gets a mark, and the band becomes whiskers.
         whole: whether every line is shown whole.
     """
-    ordered = sorted(series, key=lambda one: one.judged)
-    names = min(_MOST_NAME, max(width_of(one.name) for one in series) * 1.08 + 10)
-    canvas = Canvas(title, _HEIGHT, right=names, top=20)
-    xs = canvas.horizontal(*(spanning(x, 0.06) if points else (x[0], x[-1] or 1.0)))
-    ys = canvas.vertical(*_frame(series, whole=whole))
-    canvas.x_axis(xs, x_label, marks=marks)
-    canvas.y_axis(ys, y_label)
-    floor, ceiling = canvas.y_places
-    for one in ordered:
-        shade = "judged" if one.judged else "other"
-        if one.low is not None and one.high is not None:
-            if points:
-                for a, low, high in zip(x, one.low, one.high, strict=True):
-                    canvas.line(xs(a), ys(low), xs(a), ys(high), f"whisker {shade}")
-            else:
-                canvas.area(
-                    [xs(a) for a in x], [ys(v) for v in one.low], [ys(v) for v in one.high], shade
-                )
-        drawn = [(xs(a), ys(value)) for a, value in zip(x, one.y, strict=True) if value is not None]
-        for run in _within(drawn, ceiling, floor):
-            canvas.path(run, shade, one.name)
+    with styled():
+        names = widest((one.name for one in series), _MOST_NAME)
+        drawing = Drawing(title, _HEIGHT, right=names, top=20)
+        ends = spanning(x, 0.06) if points else (x[0], x[-1] or 1.0)
+        drawing.x_axis(*ends, x_label, marks=marks)
+        drawing.y_axis(*_frame(series, whole=whole), y_label)
+        for one in sorted(series, key=lambda one: one.judged):
+            _line(drawing, x, one, points=points)
+        _name_ends(drawing, series)
+        return drawing.svg()
+
+
+def _line(drawing: Drawing, x: Sequence[float], one: Series, *, points: bool) -> None:
+    axes, colour = drawing.axes, COLOUR["judged" if one.judged else "other"]
+    if one.low is not None and one.high is not None:
         if points:
-            for place in drawn:
-                if ceiling <= place[1] <= floor:
-                    canvas.dot(*place, shade, one.name, radius=2.6)
-    _name_ends(canvas, ys, ordered[::-1], names)  # the judged one first: it is always named
-    return canvas.svg()
+            for at, low, high in zip(x, one.low, one.high, strict=True):
+                axes.plot([at, at], [low, high], color=colour, lw=2.4, alpha=0.5)
+        else:
+            there_and_back = [*x, *reversed(x)], [*one.high, *reversed(one.low)]
+            axes.fill(*there_and_back, color=colour, alpha=0.16, lw=0)
+    known = [(at, value) for at, value in zip(x, one.y, strict=True) if value is not None]
+    look: dict[str, Any] = {"lw": 2.1} if one.judged else {"lw": 1.0, "alpha": 0.75}
+    (line,) = axes.plot(*zip(*known, strict=True), color=colour, **look) if known else (None,)
+    if line is None:
+        return
+    drawing.note(line, one.name, "line judged" if one.judged else "line")
+    if points:
+        line.set(marker="o", markersize=5.2)
 
 
 def _frame(series: Sequence[Series], *, whole: bool) -> tuple[float, float]:
@@ -99,47 +108,18 @@ def _frame(series: Sequence[Series], *, whole: bool) -> tuple[float, float]:
     return spanning([low, high])
 
 
-def _within(
-    points: Sequence[tuple[float, float]], ceiling: float, floor: float
-) -> list[list[tuple[float, float]]]:
-    """The stretches of a line that lie inside the frame, cut where they cross it."""
-    runs: list[list[tuple[float, float]]] = (
-        [list(points[:1])] if _inside(points, ceiling, floor) else [[]]
-    )
-    for start, end in pairwise(points):
-        cut = [
-            (start[0] + (wall - start[1]) / (end[1] - start[1]) * (end[0] - start[0]), wall)
-            for wall in (ceiling, floor)
-            if min(start[1], end[1]) < wall < max(start[1], end[1])
-        ]
-        cut.sort()
-        runs[-1] += cut
-        if ceiling <= end[1] <= floor:
-            runs[-1].append(end)
-        elif runs[-1]:
-            runs.append([])
-    return [run for run in runs if len(run) > 1]
-
-
-def _inside(points: Sequence[tuple[float, float]], ceiling: float, floor: float) -> bool:
-    return bool(points) and ceiling <= points[0][1] <= floor
-
-
-def _name_ends(canvas: Canvas, scale: Scale, series: Sequence[Series], room: float) -> None:
+def _name_ends(drawing: Drawing, series: Sequence[Series]) -> None:
     """Write each name at the end of its line, the judged one first, where there is room."""
     taken: list[float] = []
-    for one in series:
+    low, high = drawing.axes.get_ylim()
+    for one in sorted(series, key=lambda one: not one.judged):
         ends = [value for value in one.y if value is not None]
-        if not ends or not scale.low <= ends[-1] <= scale.high:
+        if not ends or not low <= ends[-1] <= high:
             continue
-        y = scale(ends[-1])
+        y = float(drawing.axes.transData.transform((0.0, ends[-1]))[1])
         if all(abs(y - other) >= _ROOM for other in taken):
             taken.append(y)
-            shade = "judged" if one.judged else "other"
-            canvas.text(
-                canvas.width - canvas.right + 5, y + 3.5, one.name, shade=f"name {shade}",
-                room=room - 5,
-            )  # fmt: skip
+            drawing.name(WIDTH - drawing.right + 5, y, one.name, drawing.right - 5, one.judged)
 
 
 def drawdowns(paths: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
+from typing import Any
 
-from kalshi_pipeline.evaluation.charts.svg import Canvas, spanning
+from kalshi_pipeline.evaluation.charts.drawing import (
+    COLOUR,
+    RIGHT,
+    WIDTH,
+    Drawing,
+    spanning,
+    styled,
+)
 
 _HEIGHT = 230.0
-_MARK = 5.5
+_LEFT = 40.0
+_TOP = 38.0
+_LOOK: Mapping[str, Mapping[str, Any]] = {
+    "best ask": {"color": COLOUR["orange"], "lw": 1.6, "ls": (0, (3, 1.2))},
+    "best bid": {"color": COLOUR["blue"], "lw": 1.6},
+    "buy": {"marker": "^", "ls": "", "mfc": COLOUR["blue"]},
+    "sell": {"marker": "v", "ls": "", "mfc": COLOUR["orange"]},
+}
+_MARK: Mapping[str, Any] = {"ms": 10, "mec": COLOUR["panel"]}
 
 
 @dataclass(frozen=True)
@@ -41,39 +58,38 @@ class Fill:
 
 def replay_chart(title: str, moments: Sequence[Moment], fills: Sequence[Fill]) -> str:
     """Bid and ask as steps, buys as triangles that point up, sells down; a cursor at the left."""
-    canvas = Canvas(title, _HEIGHT, top=24, left=40)
-    xs = canvas.horizontal(*span_of(moments))
-    quotes = [q for moment in moments for q in (moment.bid_cents, moment.ask_cents)]
-    prices = [q for q in quotes if q is not None] + [fill.price_cents for fill in fills]
-    ys = canvas.vertical(*spanning(prices, 0.12))
-    canvas.x_axis(xs, "seconds from the entry")
-    canvas.y_axis(ys, "price of YES, ¢")
-    legend = (("best ask", "ask", 150.0), ("best bid", "bid", 232.0))
-    for name, shade, x in legend:
-        canvas.path([(x, 6.0), (x + 16, 6.0)], shade)
-        canvas.text(x + 20, 9, name, shade="tick")
-    for name, shade, x in (("buy", "buy", 314.0), ("sell", "sell", 362.0)):
-        canvas.polygon(_triangle(x, 6.0, up=shade == "buy"), shade)
-        canvas.text(x + 9, 9, name, shade="tick")
-    for shade in ("ask", "bid"):
-        run: list[tuple[float, float]] = []
-        for moment in moments:
-            quote = moment.ask_cents if shade == "ask" else moment.bid_cents
-            if quote is None:  # the line breaks where nothing is quoted
-                if run:
-                    canvas.path([*run, (xs(moment.at_s), run[-1][1])], shade, step=True)
-                run = []
-            else:
-                run.append((xs(moment.at_s), ys(quote)))
-        canvas.path(run, shade, step=True)
-    for fill in fills:
-        canvas.polygon(
-            _triangle(xs(fill.at_s), ys(fill.price_cents), up=fill.buys),
-            ("buy" if fill.buys else "sell") + ("" if fill.own else " other"),
-            fill.says,
-        )
-    canvas.line(0, canvas.top, 0, canvas.height - canvas.bottom, "cursor")
-    return canvas.svg()
+    with styled():
+        drawing = Drawing(title, _HEIGHT, top=_TOP, left=_LEFT)
+        quotes = [q for moment in moments for q in (moment.bid_cents, moment.ask_cents)]
+        prices = [q for q in quotes if q is not None] + [fill.price_cents for fill in fills]
+        drawing.x_axis(*span_of(moments), "seconds from the entry")
+        drawing.y_axis(*spanning(prices, 0.12), "price of YES, ¢")
+        times = [moment.at_s for moment in moments]
+        sides = {
+            "best ask": [moment.ask_cents for moment in moments],
+            "best bid": [moment.bid_cents for moment in moments],
+        }
+        for side, values in sides.items():  # the line breaks where nothing is quoted
+            known = [nan if value is None else value for value in values]
+            drawing.axes.step(times, known, where="post", **_LOOK[side])
+        for fill in fills:
+            look = {**_LOOK["buy" if fill.buys else "sell"], **_MARK}
+            if not fill.own:
+                look |= {"mfc": COLOUR["panel"], "mec": look["mfc"]}
+            (mark,) = drawing.axes.plot(fill.at_s, fill.price_cents, clip_on=False, **look)
+            drawing.note(mark, fill.says)
+        _legend(drawing)
+        drawing.cursor()
+        return drawing.svg()
+
+
+def _legend(drawing: Drawing) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], **look, **(_MARK if "marker" in look else {})) for look in _LOOK.values()
+    ]
+    drawing.legend(handles, list(_LOOK), handlelength=1.5)
 
 
 def span_of(moments: Sequence[Moment]) -> tuple[float, float]:
@@ -83,9 +99,5 @@ def span_of(moments: Sequence[Moment]) -> tuple[float, float]:
 
 def place_of(at_s: float, moments: Sequence[Moment]) -> float:
     """Where a time lies in the picture."""
-    return Canvas("", _HEIGHT, left=40).horizontal(*span_of(moments))(at_s)
-
-
-def _triangle(x: float, y: float, *, up: bool) -> list[tuple[float, float]]:
-    tip = -_MARK if up else _MARK
-    return [(x, y + tip), (x + _MARK, y - tip), (x - _MARK, y - tip)]
+    first, last = span_of(moments)
+    return _LEFT + (at_s - first) / (last - first) * (WIDTH - RIGHT - _LEFT)
