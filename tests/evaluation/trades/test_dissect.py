@@ -16,6 +16,8 @@ from kalshi_pipeline.evaluation.trades.dissect import HORIZONS_S, NO_MID, Flag, 
 from kalshi_pipeline.trading.actions import Action
 from kalshi_pipeline.trading.rollout import play as play_script_of
 from kalshi_pipeline.trading.scripts import Rule, Script
+from kalshi_pipeline.trading.universe import build_universe
+from tests.sessions import replayed
 from tests.tapes import (
     FEES_PER_FILL,
     TAPERED_GRID,
@@ -24,6 +26,7 @@ from tests.tapes import (
     trade,
     universe_from_messages,
 )
+from tests.trading.test_universe import data_of
 
 EVALUATION = EvaluationConfig(n_envs=5, stochastic_repeats=2)
 RULES = ({}, {"fill_model": "queue", "latency_ms": 0}, {"fill_model": "touch", "fees": False})
@@ -175,3 +178,17 @@ def test_a_maker_is_measured_against_the_mid_before_the_message_it_filled_on():
     assert found.split.spread_micro[0] == 100 * 500
     assert found.split.drift_micro[0] == 100 * (3_600 - 4_500)
     assert found.later_mid2_bp[0].tolist() == [7_200]
+
+
+@pytest.mark.parametrize("model", ["cross", "queue", "touch"])
+def test_the_parts_and_the_trips_of_a_recorded_session_add_up_to_its_profit(recordings, model):
+    data = data_of(replayed(recordings / "112", head=True))
+    universe, _ = build_universe([data], 2)
+    config = TradingConfig(fill_model=model)
+    for policy in (RandomUniform(), PassiveTwoSided()):
+        played, found = dissected(universe, policy, config)
+        assert len(found.fills.job) > 50
+        gains = np.zeros(len(played.summaries), np.int64)
+        np.add.at(gains, found.lots.job, found.lots.gain_micro)
+        for job, summary in enumerate(played.summaries):
+            assert parts_of(found.split, job) == summary.pnl_micro == gains[job]
