@@ -248,6 +248,18 @@ def test_names_are_cut_to_their_room_and_told_whole() -> None:
     assert fitted("short", 100.0) == "short"
 
 
+def test_a_name_in_bold_has_the_room_that_it_needs() -> None:
+    name = "A policy with a long name"
+    assert width_of(name, bold=True) > width_of(name)
+    svg = dot_chart("t", [Dot(name, 1.0, None, judged=True), Dot("b", 1.0, None)], "x")
+    (shown,) = [text for text in read(svg).iter(f"{SVG}text") if text.text == name]
+    assert shown.get("text-anchor") == "end"
+    assert float(shown.get("x", "0")) > width_of(name, bold=True)
+    cut = fitted(name, 100.0, bold=True)
+    assert cut != name
+    assert width_of(cut, bold=True) <= 100.0
+
+
 def test_charts_of_one_value_or_none_are_drawn() -> None:
     assert "x" in texts(dot_chart("t", [], "x"))
     assert "a" in texts(line_chart("t", [1.0], [Series("a", [2.0], judged=True)], "x", "y"))

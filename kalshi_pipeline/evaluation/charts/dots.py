@@ -44,11 +44,13 @@ def dot_chart(title: str, rows: Sequence[Dot], label: str) -> str:
     A row that lies far outside what the others need is written at the edge instead.
     """
     with styled():
-        names = [row.name for row in rows]
-        drawing = Drawing(title, ROW * max(len(rows), 1) + 44, left=widest(names, _MOST_NAME))
+        names, judged = [row.name for row in rows], {row.name for row in rows if row.judged}
+        if all(row.judged for row in rows):
+            judged = set()  # then no name needs to stand out
+        left = widest(names, _MOST_NAME, judged)
+        drawing = Drawing(title, ROW * max(len(rows), 1) + 44, left=left)
         drawing.x_axis(*_frame(rows), label)
-        alike = all(row.judged for row in rows)  # then no name needs to stand out
-        drawing.rows(names, [] if alike else [row.name for row in rows if row.judged])
+        drawing.rows(names, judged)
         for place, row in enumerate(rows):
             _row(drawing, place, row)
         return drawing.svg()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ ROW = 17.0  # points of a row of names
 RIGHT = 12.0  # points of the margin where nothing is named
 _TEXT = 11.0  # pixels, as in page.css
 _LONGEST = 80  # characters that could ever fit
+_BESIDE = 13.0  # points between a name, its plot, and the edge
 _MARKED = 28.0  # points of a legend's mark and the gaps around its name
 _VARIABLES = (
     "ink", "muted", "grid", "judged", "other", "panel", "blue", "orange",
@@ -117,14 +118,14 @@ class Drawing:
             self.axes.axhline(0, color=COLOUR["other"], lw=1, zorder=1, clip_on=False)
         self.label(0, self.height - self.top + 10, label, ha="left")
 
-    def rows(self, names: Sequence[str], judged: Iterable[str]) -> None:
+    def rows(self, names: Sequence[str], judged: Container[str]) -> None:
         """One row a name, downwards; the judged ones in colour."""
         self.axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
-        room = self.left - 8
-        self.axes.set_yticks(range(len(names)), [fitted(name, room) for name in names])
-        shown = set(judged)
+        room = self.left - _BESIDE + 1
+        shown = [fitted(name, room, bold=name in judged) for name in names]
+        self.axes.set_yticks(range(len(names)), shown)
         for text, name in zip(self.axes.get_yticklabels(), names, strict=True):
-            if name in shown:
+            if name in judged:
                 text.set(color=COLOUR["judged"], fontweight="bold")
             if text.get_text() != plain(name):
                 self.note(text, name)
@@ -167,7 +168,7 @@ class Drawing:
     def name(self, x: float, y: float, name: str, room: float, judged: bool) -> None:
         """A name at a place in points from the lower left."""
         shown = self.figure.text(
-            x / WIDTH, y / self.height, fitted(name, room), va="center",
+            x / WIDTH, y / self.height, fitted(name, room, bold=judged), va="center",
             color=COLOUR["judged" if judged else "muted"],
             fontweight="bold" if judged else "normal",
         )  # fmt: skip
@@ -206,28 +207,29 @@ def minus(text: str) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def width_of(text: str) -> float:
+def width_of(text: str, *, bold: bool = False) -> float:
     """Of a line of text, in points; the page's font is seldom wider."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    size = FontProperties(size=_TEXT)
+    font = FontProperties(size=_TEXT, weight="bold" if bold else "normal")
     shown = plain(text)[:_LONGEST]
-    return float(text_to_path.get_text_width_height_descent(shown, size, False)[0])
+    return float(text_to_path.get_text_width_height_descent(shown, font, False)[0])
 
 
-def widest(names: Iterable[str], most: float) -> float:
-    """Room for names beside a plot."""
-    return min(most, max((width_of(name) for name in names), default=0.0) + 10)
+def widest(names: Iterable[str], most: float, bold: Container[str] = ()) -> float:
+    """Room for names beside a plot, the ones in `bold` in bold."""
+    widths = (width_of(name, bold=name in bold) for name in names)
+    return min(most, max(widths, default=0.0) + _BESIDE)
 
 
-def fitted(text: str, room: float) -> str:
+def fitted(text: str, room: float, *, bold: bool = False) -> str:
     """The text, cut where it is wider than its room."""
     text = plain(text)
-    if len(text) <= _LONGEST and width_of(text) <= room:
+    if len(text) <= _LONGEST and width_of(text, bold=bold) <= room:
         return text
     text = text[:_LONGEST]
-    while text and width_of(text + "…") > room:
+    while text and width_of(text + "…", bold=bold) > room:
         text = text[:-1]
     return text.rstrip() + "…"
 

@@ -62,7 +62,9 @@ def line_chart(
         whole: whether every line is shown whole.
     """
     with styled():
-        names = widest((one.name for one in series), _MOST_NAME)
+        names = widest(
+            (one.name for one in series), _MOST_NAME, {one.name for one in series if one.judged}
+        )
         drawing = Drawing(title, _HEIGHT, right=names, top=20)
         ends = spanning(x, 0.06) if points else (x[0], x[-1] or 1.0)
         drawing.x_axis(*ends, x_label, marks=marks)

@@ -44,7 +44,10 @@ def stacked_chart(
         meanings = [name for name, _ in parts]
         head = 8 + _LEGEND * -(-len(parts) // legend_columns(meanings))
         drawing = Drawing(
-            title, ROW * max(len(rows), 1) + 36 + head, left=widest(rows, _MOST_NAME), top=head
+            title,
+            ROW * max(len(rows), 1) + 36 + head,
+            left=widest(rows, _MOST_NAME, {judged or ""}),
+            top=head,
         )
         ends = [
             end
@@ -52,7 +55,7 @@ def stacked_chart(
             for end in (sum(a for a in amounts if a < 0), sum(a for a in amounts if a > 0))
         ]
         drawing.x_axis(*(reach or spanning([0.0, *ends])), label)
-        drawing.rows(list(rows), [judged] if judged else [])
+        drawing.rows(list(rows), {judged or ""})
         drawing.legend_of_colours(parts)
         for place, (name, amounts) in enumerate(rows.items()):
             _bar(drawing, place, name, dict(zip(parts, amounts, strict=True)))
