@@ -155,7 +155,7 @@ def test_the_report_of_a_plan_is_published_with_its_verdict(home, instance):
     told = instance.get_latest_materialization_event(dg.AssetKey(["quick", "evaluation"]))
     metadata = told.asset_materialization.metadata
     assert {"decisions", "criteria", "labels", "failure modes", "recommendations"} <= set(metadata)
-    outcomes_told = [record.data["outcome"] for record in metadata["decisions"].value]
+    outcomes_told = [record.data["outcome"] for record in metadata["decisions"].records]
     assert outcomes_told == [point["outcome"] for point in content["decisions"]]
     assert metadata["trials"].value == content["selection"]["trials"] > 1
     assert content["selection"]["trials_missing"] == 0
