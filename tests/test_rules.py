@@ -27,6 +27,10 @@ REPORT = {
     "criteria": [{"name": "x"}],
     "provenance": {"plan": "quick"},
     "labels": {"1": "clean"},
+    "selection": {"trials": 1},
+    "decisions": [{"point": 1}],
+    "failure_modes": [{"mode": "Overfitting"}],
+    "recommendations": [{"subject": "deployment"}],
 }
 
 
@@ -36,7 +40,12 @@ def published(root: Path, fill: Callable[[Path], object]) -> Generation:
     return staging.generation
 
 
-OF_PLANS = {rules.hold_earns_nothing, rules.report_is_complete, rules.weights_are_sound}
+OF_PLANS = {
+    rules.hold_earns_nothing,
+    rules.no_used_session_is_clean,
+    rules.report_is_complete,
+    rules.weights_are_sound,
+}
 
 
 def test_every_rule_is_tested_here():
@@ -80,6 +89,30 @@ def test_a_report_without_one_of_its_parts_is_found(tmp_path, missing):
     )
     assert finding.holds is (missing is None)
     assert finding.says == f"missing parts: {missing or 'none'}"
+
+
+@pytest.mark.parametrize(
+    ("labels", "used", "holds"),
+    [
+        ({1: "clean_forward", 2: "in_sample"}, {1: 0, 2: 3}, True),
+        ({1: "clean_forward", 2: "clean_forward"}, {1: 0, 2: 3}, False),
+        ({2: "in_sample"}, {2: 3}, True),  # nothing is called clean
+    ],
+)
+@pytest.mark.parametrize("how", ["markets_trained_on", "markets_selected_on"])
+def test_a_used_session_that_is_called_clean_is_found(tmp_path, labels, used, holds, how):
+    def fill(folder: Path) -> None:
+        rows = [{"session": session, "label": label} for session, label in labels.items()]
+        table = pa.Table.from_pylist(rows, schema=JUDGED_SCHEMA)
+        pq.write_table(table, folder / "ledger.parquet")
+        none = {"markets_trained_on": 0, "markets_selected_on": 0}
+        sessions = [{"session": one, **none, how: count} for one, count in used.items()]
+        report = {"walk_forward": {"sessions": sessions}}
+        (folder / "report.json").write_text(json.dumps(report))
+
+    finding = rules.no_used_session_is_clean(published(tmp_path, fill))
+    assert finding.holds is holds
+    assert finding.says.endswith("both: none" if holds else "both: 2")
 
 
 def saved(folder: Path, checkpoint: Checkpoint, seed: int = 0) -> Path:

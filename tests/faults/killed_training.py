@@ -40,7 +40,8 @@ from tests.tapes import random_universe
 # the pointer to the best, three files of diagnostics (no alert by the first save); six files and
 # three folders published; the run marked, a checkpoint cut
 CREATE_CALLS, FIRST_SAVE_CALLS, SAVE_CALLS = 3, 9 + 3 + 2, 9 + 3 + 3
-PUBLISH_CALLS = CREATE_CALLS + FIRST_SAVE_CALLS + 16 + 3 + 3
+# ... 3 of them for the trial that the validation is
+PUBLISH_CALLS = CREATE_CALLS + FIRST_SAVE_CALLS + 16 + 3 + 3 + 3
 CONFIG = PPOConfig(n_envs=4, n_steps=16, batch_size=32, n_epochs=2, hidden=(16, 16, 8))
 ROLLOUT, ROLLOUTS = 64, 5
 SAVE_EVERY = 100  # after the rollouts 2, 4 and 5

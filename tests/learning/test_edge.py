@@ -47,6 +47,7 @@ SEEDS = range(5)
 TRAINED_FROM, JUDGED_FROM = 7_000, 8_000  # generator seeds
 TRADING = TradingConfig()
 EVALUATION = EvaluationConfig()
+KNOWS = "Touch imbalance"  # the baseline whose rule is the planted edge
 # budgets: environment steps, and what makes the most of so few of them on networks this small
 STEPS = {"ppo": 20_000, "a2c": 120_000, "sac": 30_000, "bc": 120_000}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -137,9 +138,12 @@ def pooled_lower_bound(gains: NDArray[np.float64], market: Market, confidence: f
 
 
 def check_edge_found(algorithm: str, seeds: Sequence[int]) -> None:
-    """Each training is above each baseline with its interval, and so are all of them together."""
+    """Each training is above each baseline with its interval, and so are all of them together.
+
+    The rule that was told where the edge lies is the one that need not be beaten.
+    """
     learned = np.array([dollars(trained(algorithm, planted_edge, s), planted_edge) for s in seeds])
-    for baseline in baselines():
+    for baseline in (one for one in baselines() if one.name != KNOWS):
         gains = learned - dollars(baseline, planted_edge)
         lows = [lower_bound(gain, planted_edge, EVALUATION.confidence) for gain in gains]
         assert min(lows) > 0, (baseline.name, lows)
@@ -174,9 +178,10 @@ def test_nothing_is_found_in_a_martingale_with_any_seed(algorithm: str) -> None:
     check_nothing_found(algorithm, SEEDS)
 
 
-def test_no_baseline_lives_off_the_planted_edge() -> None:
+def test_no_baseline_but_the_imbalance_rule_lives_off_the_planted_edge() -> None:
     for baseline in baselines():
-        assert dollars(baseline, planted_edge).mean() <= 0, baseline.name
+        lives = bool(dollars(baseline, planted_edge).mean() > 0)
+        assert lives == (baseline.name == KNOWS), baseline.name
 
 
 def test_the_edge_lies_in_the_imbalance_and_the_martingale_has_none() -> None:
