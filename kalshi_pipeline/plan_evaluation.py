@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from kalshi_pipeline.learning.policy import NetworkPolicy
     from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry
 
-EVALUATION_VERSION = "9"  # raise when equal inputs give another report
+EVALUATION_VERSION = "10"  # raise when equal inputs give another report
 LEARNED = "Learned"  # the judged policy, as reports call it
 
 

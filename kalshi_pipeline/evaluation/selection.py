@@ -38,7 +38,7 @@ class Selection:
         trials_scored: times that one was scored.
         trials_missing: of N, those the trainings declare and the ledger does not have.
         effective_trials: how many independent ones they are worth.
-        trial_sharpe_sd: standard deviation of their Sharpe ratios per event.
+        trial_sharpe_sd: standard deviation of their Sharpe ratios per event; see `Trials.spread`.
         events: units of the judged policy's figures.
         sharpe: of the judged policy, per event.
         psr: probability that its true Sharpe ratio is above 0, had nothing been chosen.
@@ -80,8 +80,7 @@ def selection(evidence: Evidence) -> Selection | None:
     tried = evidence.once(trials)
     values, notes = _judged(evidence)
     matrix = tried.matrix()
-    sharpes = tried.sharpes()
-    deviation = float(np.std(sharpes, ddof=1)) if len(sharpes) > 1 else None
+    deviation = tried.spread(evidence.case.evaluation.min_units, len(values))
     effective = _effective(matrix, tried.count)
     split = pbo(matrix, BLOCKS) if matrix.size else None
     if split is None:

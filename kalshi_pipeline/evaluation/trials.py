@@ -8,6 +8,7 @@ reports of one session has chosen between them, whatever plan they are of. Sourc
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from kalshi_pipeline.config import MICRO_PER_CENT
 from kalshi_pipeline.evaluation.evidence import Evidence
+from kalshi_pipeline.evaluation.inference.sharpe import sharpe_per_unit
 
 _WHO = ("weights", "policy", "config")
 
@@ -63,15 +65,35 @@ class Trials:
         columns = [np.asarray(row["pnl_micro"], np.float64) for row in largest.values()]
         return np.stack(columns, axis=1) / MICRO_PER_CENT
 
-    def sharpes(self) -> NDArray[np.float64]:
-        """`[n]` Sharpe ratio per event of candidates with two events or more; 0: no variation."""
-        found = []
-        for row in self.distinct.values():
+    def sharpes(self, least: int) -> NDArray[np.float64]:
+        """`[n]` Sharpe ratio per event of candidates scored on `least` events or more.
+
+        Each where it was scored on most. Who gains the same on every event has none: a policy that
+        only holds is no draw of chance, and would make the others look more alike than they are.
+        """
+        widest: dict[tuple[str, ...], NDArray[np.float64]] = {}
+        for row in self.rows:
+            who = tuple(str(row[name]) for name in _WHO)
             pnl = np.asarray(row["pnl_micro"], np.float64)
-            if len(pnl) > 1:
-                deviation = pnl.std(ddof=1)
-                found.append(pnl.mean() / deviation if deviation > 0 else 0.0)
-        return np.array(found)
+            if len(pnl) >= max(least, 2, len(widest.get(who, ())) + 1):
+                widest[who] = pnl
+        ratios = (sharpe_per_unit(pnl) for pnl in widest.values())
+        return np.array([ratio for ratio in ratios if ratio is not None], np.float64)
+
+    def spread(self, least: int, units: int) -> float | None:
+        """Standard deviation of their Sharpe ratios, at least that of trials without skill.
+
+        Args:
+            least: fewest events of a trial that tells anything.
+            units: events of the judged policy; on so few, chance alone spreads by 1/sqrt(n - 1).
+
+        Returns:
+            None where fewer than two trials tell.
+        """
+        ratios = self.sharpes(least)
+        if len(ratios) < 2:
+            return None
+        return max(float(np.std(ratios, ddof=1)), 1.0 / math.sqrt(units - 1) if units > 1 else 0.0)
 
     def by_training(self) -> list[dict[str, Any]]:
         """How many candidates each phase and seed gave."""

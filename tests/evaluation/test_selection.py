@@ -19,7 +19,7 @@ from kalshi_pipeline.evaluation.inference.sharpe import (
 )
 from kalshi_pipeline.evaluation.lineage import Label, Lineage
 from kalshi_pipeline.evaluation.selection import Selection, selection
-from kalshi_pipeline.evaluation.trials import trials, trials_table
+from kalshi_pipeline.evaluation.trials import Trials, trials, trials_table
 from tests.evaluation.ledgers import event_ledger, labelled
 from tests.evaluation.past import candidate, course, past, trial, validations
 from tests.evaluation.test_evaluate import Renamed
@@ -80,7 +80,7 @@ def test_the_figures_are_those_of_the_clean_events_and_of_n() -> None:
     assert section.sharpe == pytest.approx(ratio, rel=1e-4)
     assert section.psr == pytest.approx(psr(GOOD), rel=1e-4)
     sharpes = [sharpe_per_unit(NOISE[:, n]) for n in range(12)] + [ratio]
-    deviation = float(np.std(np.array(sharpes, float), ddof=1))
+    deviation = max(float(np.std(np.array(sharpes, float), ddof=1)), 1 / math.sqrt(59))
     assert section.trial_sharpe_sd == pytest.approx(deviation, rel=1e-4)
     assert section.deflated_sharpe == pytest.approx(
         deflated_sharpe(GOOD, 13, section.trial_sharpe_sd), rel=1e-4
@@ -182,7 +182,42 @@ def test_counts_say_which_training_gave_how_many() -> None:
     }
 
 
-def test_a_candidate_that_does_nothing_has_a_sharpe_ratio_of_nothing() -> None:
-    idle = trials(evidence(GOOD, past([trial(1, np.zeros(40))]))).sharpes()
-    assert idle[0] == 0.0
-    assert math.isfinite(idle[1])
+def test_who_does_nothing_counts_and_says_nothing_of_the_spread() -> None:
+    idle = [trial(100 + number, np.zeros(40)) for number in range(1_000)]
+    busy, both = found(GOOD, past(noise())), found(GOOD, past([*noise(), *idle]))
+    assert both.trials == busy.trials + 1_000
+    assert both.trial_sharpe_sd == busy.trial_sharpe_sd
+    assert both.deflated_sharpe < busy.deflated_sharpe
+
+
+def test_trials_of_a_few_events_say_nothing_of_the_spread() -> None:
+    few = [trial(number, NOISE[:3, number]) for number in range(12)]
+    assert len(trials(evidence(GOOD, past(few))).sharpes(30)) == 1  # the judged one
+    section = found(GOOD, past(few))
+    assert section.trial_sharpe_sd is None
+    assert section.deflated_sharpe == pytest.approx(deflated_sharpe(GOOD, 13, None), rel=1e-4)
+
+
+def test_trials_that_are_all_alike_do_not_make_chance_smaller() -> None:
+    alike = [trial(n, NOISE[:, 0] + 1e-3 * NOISE[:, n]) for n in range(1, 11)]
+    assert Trials(tuple(alike), 0).spread(30, 60) == pytest.approx(1 / math.sqrt(59))
+
+
+def test_a_candidate_scored_twice_is_taken_where_it_was_scored_on_most() -> None:
+    narrow, wide = trial(1, NOISE[:31, 0]), trial(1, NOISE[:, 0])
+    (ratio,) = Trials((narrow, wide, narrow), 0).sharpes(30)
+    assert ratio == pytest.approx(sharpe_per_unit(NOISE[:, 0]), rel=1e-3)
+
+
+def test_the_best_of_many_without_skill_beside_a_thousand_that_hold_is_no_discovery() -> None:
+    rng = np.random.default_rng(11)
+    holding = [trial(100 + number, np.zeros(60)) for number in range(1_000)]
+    alarms, sets = 0, 100
+    for _ in range(sets):
+        drawn = rng.normal(scale=10.0, size=(60, 45))
+        best = drawn[:, np.argmax(drawn.mean(axis=0) / drawn.std(axis=0))]
+        tried = Trials((*(trial(n, drawn[:, n]) for n in range(45)), *holding), 0)
+        assert tried.count == 1_045
+        found_sharpe = deflated_sharpe(best, tried.count, tried.spread(30, 60))
+        alarms += found_sharpe is not None and found_sharpe >= 0.95
+    assert alarms <= 0.05 * sets
