@@ -31,11 +31,13 @@ class PlanRun:
         verdict: one sentence.
         report: the page to open.
         seconds: wall seconds by step, all sessions together, checks left out, in order.
+        sealed: sessions that were kept for one look and that nobody has opened yet.
     """
 
     verdict: str
     report: Path
     seconds: dict[str, float]
+    sealed: tuple[int, ...] = ()
 
 
 def run_plan(name: str, say: Callable[[str], None]) -> PlanRun:
@@ -64,7 +66,12 @@ def run_plan(name: str, say: Callable[[str], None]) -> PlanRun:
     say("views over everything published")
     refresh_views(open_warehouse(root))
     published = open_warehouse(root).current(plan_stages.phase_name(plan, plan_stages.EVALUATION))
-    return PlanRun(published.summary["verdict"], published.path("report.html"), dict(seconds))
+    return PlanRun(
+        published.summary["verdict"],
+        published.path("report.html"),
+        dict(seconds),
+        tuple(published.summary["sealed"]),
+    )
 
 
 def _execute(

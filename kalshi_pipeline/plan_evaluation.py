@@ -83,6 +83,7 @@ def evaluate_plan(warehouse: Warehouse, plan: Plan, progress: Progress) -> Gener
             verdict=judged.report["verdict"]["sentence"],
             schema_version=judged.report["schema_version"],
             sessions=len(case.universes),
+            sealed=sorted(set(plan.roles) - set(judged_on)),
             episodes=judged.tables["ledger"].num_rows,
             clean_forward_events=judged.report["labels"].get("clean_forward", {}).get("events", 0),
         )

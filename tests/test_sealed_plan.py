@@ -52,6 +52,7 @@ def test_a_sealed_session_is_judged_once_and_on_purpose(warehouse: Warehouse) ->
     assert [table["session"] for table in report["sessions"]] == [901]
     assert {"session": 903, "reason": "sealed, not opened", "count": 1} in report["exclusions"]
     assert report["headline"] is None
+    assert closed.summary["sealed"] == [903]  # so that `kalshi run` says how to open it
     assert any("Open session 903 once" in one["advice"] for one in report["recommendations"])
     assert judge(warehouse, first)[0].reused
     rows = read_trials(warehouse).to_pylist()
@@ -62,6 +63,7 @@ def test_a_sealed_session_is_judged_once_and_on_purpose(warehouse: Warehouse) ->
     open_sealed(warehouse, first, EvaluationRun(open_sealed=[903], reason="the end"))
     opened, report = judge(warehouse, first)
     assert opened.content_hash != closed.content_hash
+    assert opened.summary["sealed"] == []
     (told,) = report["sealed"]
     assert (told["status"], told["reason"]) == ("opened for this checkpoint", "the end")
     assert told["opened_ms"] > 1_700_000_000_000

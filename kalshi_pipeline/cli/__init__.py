@@ -89,3 +89,8 @@ def _run(options: argparse.Namespace) -> None:
     done = run_plan(options.plan, lambda text: console.rule(text, align="left"))
     console.print(shown.timing(done.seconds))
     print(f"\n{done.verdict}\n\nreport: {done.report}")
+    for session in done.sealed:
+        print(
+            f"session {session} is sealed for one look: kalshi sessions open {session} "
+            f"--plan {options.plan} --reason '...', and run again, to judge these weights on it"
+        )
