@@ -1,8 +1,8 @@
 """The report's `generalisation`: the judged policy on one kind of episodes against another.
 
 Degradation is P&L per event of the reference minus that of the row: above 0 where the row does
-worse. The events of two groups are different ones, so each group is drawn anew by itself; only the
-choice of markets, where both hold the same events, is drawn together.
+worse. Two groups without a common event are drawn anew each by itself; those that share any are
+drawn together, over the events of either.
 """
 
 from __future__ import annotations
@@ -111,13 +111,12 @@ class Axis:
 
     Args:
         groups: rows of the table.
-        reference: what they are compared with; None where there is nothing to.
-        paired: whether groups may hold the reference's events.
+        reference: what they are compared with; None where there is nothing to. It may share events
+            with a group, or all of them.
     """
 
     groups: Sequence[Group]
     reference: Group | None
-    paired: bool = False
 
     def rows(self, evaluation: EvaluationConfig) -> list[dict[str, Any]]:
         """One row a group."""
@@ -152,10 +151,10 @@ class Axis:
         units = min(len(reference.events), len(group.events))
         if units < evaluation.min_units:
             return None
-        if self.paired:
-            draws = _drawn_together(reference, group, evaluation)
-        else:
+        if set(reference.events).isdisjoint(group.events):
             draws = reference.means(evaluation, 1) - group.means(evaluation, 0)
+        else:
+            draws = _drawn_together(reference, group, evaluation)
         return stats.percentile_interval(draws, evaluation.confidence, units)
 
 
@@ -229,10 +228,12 @@ def _conventions(rows: pa.Table, conventions: Mapping[str, str]) -> Axis:
 
 
 def market_counts(rows: pa.Table, evaluation: EvaluationConfig) -> list[dict[str, Any]]:
-    """P&L per event of random nested subsets of each session's markets.
+    """What random nested subsets of each session's markets earn, at the whole session's size.
 
     Each market is an account of its own, so that fewer of them change nothing a policy does: what
-    varies is which markets there are. The quantiles are of the subsets, not a confidence interval.
+    varies is which markets there are. A subset's P&L is its mean per market times the markets per
+    event of the whole session: an event that has lost markets to the draw is no smaller for it. The
+    quantiles are of the subsets, not a confidence interval.
     """
     made = []
     for session in sorted(set(rows["session"].to_pylist())):
@@ -273,8 +274,9 @@ def market_counts(rows: pa.Table, evaluation: EvaluationConfig) -> list[dict[str
 def _subsets(
     group: Group, counts: Sequence[int], rng: np.random.Generator
 ) -> list[tuple[Floats, Ints]]:
-    """For each count `[_DRAWS]` P&L per event of a subset, and how many events it has."""
+    """For each count `[_DRAWS]` P&L of a subset, per event of the whole, and how many it has."""
     n, events = len(group.market_cents), len(group.events)
+    markets_per_event = n / events
     parts: list[list[tuple[Floats, Ints]]] = [[] for _ in counts]
     block = max(1, _BLOCK // n)
     for start in range(0, _DRAWS, block):
@@ -285,7 +287,8 @@ def _subsets(
             present = np.zeros((size, events), np.bool_)
             present[np.arange(size)[:, None], group.event[chosen]] = True
             found = present.sum(axis=1)
-            parts[place].append((group.market_cents[chosen].sum(axis=1) / found, found))
+            cents = group.market_cents[chosen].mean(axis=1) * markets_per_event
+            parts[place].append((cents, found))
     return [
         (np.concatenate([c for c, _ in part]), np.concatenate([e for _, e in part]))
         for part in parts
@@ -314,4 +317,4 @@ def _universes(evidence: Evidence) -> Axis:
             rows = rows.filter(pc.equal(rows["label"], Label.CLEAN_FORWARD.value))
         if rows.num_rows:
             groups[name] = Group.of(name, rows)
-    return Axis(list(groups.values()), groups.get(SAME_TIME), paired=True)
+    return Axis(list(groups.values()), groups.get(SAME_TIME))

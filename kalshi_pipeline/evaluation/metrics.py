@@ -52,7 +52,8 @@ class Panel:
         event_end_ms: `[C]` when the last episode of the event ends.
         totals: column of the ledger -> `[N, K]` mean over repeats, summed over segments.
         worst_drawdown_micro: `[K]` largest drawdown within one episode.
-        worst_drawdown_capital_micro: `[K]` most cash tied up in that same episode.
+        worst_drawdown_share: `[K]` largest ratio of an episode's drawdown to the most cash tied up
+            in it; NaN where none tied up any.
         episodes: market segments, repeats not counted.
     """
 
@@ -61,7 +62,7 @@ class Panel:
     event_end_ms: NDArray[np.int64]
     totals: dict[str, NDArray[np.float64]]
     worst_drawdown_micro: NDArray[np.int64]
-    worst_drawdown_capital_micro: NDArray[np.int64]
+    worst_drawdown_share: NDArray[np.float64]
     episodes: int
 
     @property
@@ -103,7 +104,7 @@ class PolicyMetrics:
     win_rate: float | None  # trips with P&L above 0 / trips, forced ones included
     win_interval: Interval | None
     max_drawdown_cents: float  # worst within one episode
-    max_drawdown_share: float | None  # of the most cash tied up in that episode
+    max_drawdown_share: float | None  # worst within one, of the most cash tied up in it
     fees_cents: float
     contracts: float
     orders: float
@@ -141,14 +142,14 @@ def panel(ledger: pa.Table, policies: Sequence[str]) -> Panel:
     rank[order] = np.arange(len(order))
     event_of_market = np.empty(n, dtype=np.int64)
     event_of_market[market] = rank[cluster_key]
-    drawdown, capital = _worst_drawdown(ledger, column, k)
+    drawdown, share = _worst_drawdown(ledger, column, k)
     return Panel(
         policies=tuple(policies),
         cluster=event_of_market,
         event_end_ms=end_ms[order],
         totals=totals,
         worst_drawdown_micro=drawdown,
-        worst_drawdown_capital_micro=capital,
+        worst_drawdown_share=share,
         episodes=int(segment.max()) + 1,
     )
 
@@ -206,9 +207,7 @@ def _measure_one(
         round_trips=per_event["round_trips"],
         win_rate=_ratio(total["winning_trips"], total["round_trips"]),
         max_drawdown_cents=drawdown / MICRO_PER_CENT,
-        max_drawdown_share=_ratio(drawdown, float(data.worst_drawdown_capital_micro[k]))
-        if drawdown
-        else 0.0,
+        max_drawdown_share=_known(float(data.worst_drawdown_share[k])) if drawdown else 0.0,
         fees_cents=per_event["fees_micro"] / MICRO_PER_CENT,
         contracts=per_event["contracts_centi"] / CENTI_PER_CONTRACT,
         orders=per_event["orders"],
@@ -264,13 +263,15 @@ def _differ(percentile: Interval, bca: Interval) -> bool:
 
 def _worst_drawdown(
     ledger: pa.Table, column: NDArray[np.int64], k: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     drawdown = _numbers(ledger, "max_drawdown_micro")
     capital = _numbers(ledger, "max_capital_micro")
-    ascending = np.lexsort((capital, drawdown))
     worst = np.zeros(k, dtype=np.int64)
-    worst[column[ascending]] = ascending  # the last write is the largest drawdown
-    return drawdown[worst], capital[worst]
+    np.maximum.at(worst, column, drawdown)
+    # the largest ratio may be of another episode than the largest amount
+    share, tied = np.full(k, np.nan), capital > 0
+    np.fmax.at(share, column[tied], drawdown[tied] / capital[tied])
+    return worst, share
 
 
 def _codes(ledger: pa.Table, *columns: str) -> NDArray[np.int64]:
@@ -289,6 +290,10 @@ def _numbers(ledger: pa.Table, column: str) -> NDArray[np.int64]:
 
 def _ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator > 0 else None
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _without_best(pnl: NDArray[np.float64]) -> float | None:

@@ -94,6 +94,30 @@ def test_without_in_sample_rows_the_validation_session_is_the_reference():
     assert axis(rows, "label")["selected_on"]["reference"] is None  # nothing is in-sample
 
 
+def test_a_session_that_is_its_own_reference_degrades_by_nothing_for_certain():
+    cents = np.random.default_rng(2).normal(0, 100, 40)
+    other = session_rows(2, cents, Label.CLEAN_FORWARD)
+    rows = axis(pa.concat_tables([session_rows(1, cents, Label.IN_SAMPLE), other]), "sessions")
+    assert rows["session 1"]["degradation_cents"] == 0.0
+    assert tuple(rows["session 1"]["degradation_interval"]) == (0.0, 0.0)
+    low, high = rows["session 2"]["degradation_interval"]  # other events that look alike
+    assert low < -10
+    assert high > 10
+
+
+def test_what_a_session_shares_with_the_reference_narrows_its_interval():
+    cents = np.random.default_rng(2).normal(0, 100, 80)
+    trained, rest = (
+        labelled(event_ledger({NAME: cents}), label) for label in (Label.IN_SAMPLE, Label.BACKWARD)
+    )
+    rows = axis(pa.concat_tables([trained.slice(0, 72), rest.slice(72)]), "sessions")
+    low, high = rows["session 1"]["degradation_interval"]
+    difference = rows["session 1"]["degradation_cents"]
+    assert low < difference < high
+    apart = 2 * 1.96 * np.std(cents) * np.sqrt(1 / 72 + 1 / 80)  # were all of them others
+    assert high - low < 0.5 * apart
+
+
 def test_groups_that_do_not_differ_are_seldom_told_apart():
     told = 0
     for seed in range(40):
@@ -184,9 +208,30 @@ def test_a_large_session_is_cut_to_the_plans_counts():
     found = market_counts(labelled(ledger(made)), CONFIG)
     assert [each["markets"] for each in found] == [1_000, 500, 300]
     assert found[0]["events"] == 300
-    # every market earns a cent: an event of a subset has as many cents as markets
-    assert found[2]["pnl_cents"] == pytest.approx(300 / found[2]["events"], rel=0.01)
+    assert found[2]["events"] < 300
     assert all(each["profitable_share"] == 1.0 for each in found)
+
+
+def test_fewer_markets_an_event_are_no_degradation():
+    made = [row(NAME, 1.0, event=f"E{i // 10}", market=f"E{i // 10}-{i}") for i in range(400)]
+    whole, half, third = market_counts(labelled(ledger(made)), CONFIG)
+    assert (whole["pnl_cents"], whole["degradation_cents"]) == (10.0, None)
+    for fewer in (half, third):
+        assert fewer["pnl_cents"] == pytest.approx(10.0)
+        assert fewer["degradation_cents"] == pytest.approx(0.0)
+
+
+def test_a_subset_stands_for_its_session_where_events_differ_in_size():
+    rng = np.random.default_rng(5)
+    made = [
+        row(NAME, float(rng.normal(event % 3, 1)), event=f"E{event}", market=f"E{event}-{i}")
+        for event in range(30)
+        for i in range(1 + event % 7)
+    ]
+    whole, half, _ = market_counts(labelled(ledger(made)), CONFIG)
+    low, high = (half["pnl_quantiles"][place]["cents"] for place in (0, -1))
+    assert abs(half["degradation_cents"]) < 0.05 * (high - low)
+    assert low < whole["pnl_cents"] < high
 
 
 def test_one_market_is_enough_to_count():

@@ -102,7 +102,7 @@ def test_counts_and_ratios() -> None:
     ]  # fmt: skip
     (metrics,) = measure(panel(ledger(rows), ["P"]), CONFIG)
     assert metrics.max_drawdown_cents == 40
-    assert metrics.max_drawdown_share == pytest.approx(0.8)  # of the capital in that episode
+    assert metrics.max_drawdown_share == pytest.approx(1.0)  # of the second: 10 of 10
     assert metrics.return_on_capital == pytest.approx(30 / 60)
     assert metrics.win_rate == pytest.approx(4 / 5)
     assert metrics.fills_per_order == pytest.approx(6 / 10)
@@ -113,6 +113,27 @@ def test_counts_and_ratios() -> None:
     assert metrics.pnl_without_best_cents == pytest.approx(-15)
     assert metrics.fees_cents == pytest.approx(2)
     assert metrics.contracts == pytest.approx(3)
+
+
+@pytest.mark.parametrize(
+    ("falls", "cents", "share"),
+    [
+        ([(90, 1_000), (5, 6)], 90, 5 / 6),
+        ([(90, 1_000), (5, 0)], 90, 0.09),  # nothing at risk: no share
+        ([(5, 0)], 5, None),
+        ([(0, 0)], 0, 0.0),
+    ],
+)
+def test_the_worst_share_may_be_of_another_episode_than_the_worst_fall(falls, cents, share) -> None:
+    rows = [
+        row(policy, 0, market=f"M{place}", max_drawdown_micro=fall * MICRO_PER_CENT,
+            max_capital_micro=capital * MICRO_PER_CENT)
+        for policy in ("Q", "P")
+        for place, (fall, capital) in enumerate(falls if policy == "P" else [(1, 1)] * len(falls))
+    ]  # fmt: skip
+    metrics, _ = measure(panel(ledger(rows), ["P", "Q"]), CONFIG)
+    assert metrics.max_drawdown_cents == cents
+    assert metrics.max_drawdown_share == (None if share is None else pytest.approx(share))
 
 
 def test_events_are_in_the_order_in_which_they_end() -> None:

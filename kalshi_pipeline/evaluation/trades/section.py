@@ -35,6 +35,7 @@ class _Rows:
 
     event: Ints  # [N] -1: out of scope
     market: Ints  # [N]
+    repeat: Ints  # [N]
     weight: Floats  # [N] 1 / repeats; 0: out of scope
     events: int
     markets: int
@@ -108,7 +109,8 @@ def _rows(evidence: Evidence) -> _Rows:
     event = _in_time(event, names, ledger["end_ms"].to_numpy())
     repeats = np.bincount(played[chosen], minlength=1)
     weight = np.where(chosen, 1.0 / repeats[np.maximum(played, 0)], 0.0)
-    return _Rows(event, market, weight, int(event.max()) + 1, int(market.max()) + 1)
+    repeat = ledger["repeat"].to_numpy()
+    return _Rows(event, market, repeat, weight, int(event.max()) + 1, int(market.max()) + 1)
 
 
 def _in_time(event: Ints, names: Sequence[Sequence[Any]], end_ms: Ints) -> Ints:
@@ -243,9 +245,17 @@ def _concentration(name: str, turns: Sequence[Turn], rows: _Rows) -> dict[str, A
         "policy": name,
         "best_market_share": _best_share(by_market),
         "best_event_share": _best_share(_by_event(rows, row, gain)),
-        "best_trade_share": _best_share(weighted),
+        "best_trade_share": _best_trade_share(gain[kept], rows.repeat[row[kept]]),
         "pnl_without_best_percent_cents": float(without) / MICRO_PER_CENT / rows.events,
     }
+
+
+def _best_trade_share(gain: Ints, repeat: Ints) -> float | None:
+    # each repeat by itself, and their mean: a trade repeated is no second one, and the share of one
+    # among the gains of all repeats would fall with their number
+    shares = [_best_share(gain[repeat == one]) for one in np.unique(repeat)]
+    known = [share for share in shares if share is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _best_share(values: NDArray[Any]) -> float | None:

@@ -159,6 +159,28 @@ def test_who_does_nothing_has_no_figures(report):
     assert {row["cents"] for row in report["markouts"] if row["policy"] == "Hold"} == {None}
 
 
+def test_the_best_trades_share_does_not_shrink_with_repeats():
+    shares = {}
+    for repeats in (1, 8):
+        config = replace(CONFIG, stochastic_repeats=repeats)
+        universes = {1: named_universe(1, 22)}
+        case = Case(
+            universes, {1: "forward"}, RandomUniform(), POLICIES[:1], Lineage.of((), ()), {},
+            TradingConfig(fill_model="queue", latency_ms=0), config,
+        )  # fmt: skip
+        one = gather(case, lambda _: None)
+        shares[repeats], _ = (row["best_trade_share"] for row in section(one)["concentration"])
+        gains = {}  # of each repeat
+        for turn in one.turns[:1]:
+            repeat = one.ledger["repeat"].to_numpy()[turn.first + turn.dissection.lots.job]
+            for number, gain in zip(repeat, turn.dissection.lots.gain_micro, strict=True):
+                gains.setdefault(number, []).append(max(gain, 0))
+        assert len(gains) == repeats
+        by_repeat = [max(each) / sum(each) for each in gains.values()]
+        assert shares[repeats] == pytest.approx(np.mean(by_repeat))
+    assert shares[8] > shares[1] / 2
+
+
 def test_mark_outs_are_weighted_by_size_and_split_by_side(database, report):
     seen = 0
     for row in report["markouts"]:
