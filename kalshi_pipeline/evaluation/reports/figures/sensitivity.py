@@ -49,12 +49,18 @@ def _curve(curve: Mapping[str, Any], judged: str) -> Figure:
             _series(name, settings, points, name == judged)
             for name in dict.fromkeys(point["policy"] for point in points)
         ],
-        f"{title.split(',')[0].lower()}{', ' + curve['unit'] if curve['unit'] else ''}",
+        _axis_of(curve, title),
         "P&L per event, ¢",
-        marks=list(enumerate(settings)),
+        marks=[(at, setting.replace("queue(", "q(")) for at, setting in enumerate(settings)],
         points=True,
     )
     return figure(title, chart)
+
+
+def _axis_of(curve: Mapping[str, Any], title: str) -> str:
+    if curve["axis"] == "fill_model":
+        return "fill model; q(share): queue"
+    return f"{title.split(',')[0].lower()}{', ' + curve['unit'] if curve['unit'] else ''}"
 
 
 def _series(
