@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,53 +105,31 @@ class Entry:
     status: str = ""
 
 
+_Rows = Mapping[str, Mapping[str, Any]]
+
+
 def _headline(evaluations: Sequence[Evaluated]) -> list[tuple[str, list[Entry]]]:
     """P&L per event of every policy: name -> an entry an evaluation."""
-    tables = [
-        {row["policy"]: row for row in main_table(one.report)["policies"]} for one in evaluations
-    ]
-    return [
-        (
-            name,
-            [
-                Entry(
-                    text.signed(table[name]["pnl_cents"]),
-                    text.interval(table[name]["pnl_interval"]),
-                    table[name]["pnl_cents"],
-                )
-                if name in table
-                else Entry()
-                for table in tables
-            ],
-        )
-        for name in _union(tables)
-    ]
+    return _side_by_side(
+        [{row["policy"]: row for row in main_table(one.report)["policies"]} for one in evaluations],
+        _pnl,
+    )
 
 
 def _criteria(evaluations: Sequence[Evaluated]) -> list[tuple[str, list[Entry]]]:
     show = {"share": text.percent, "cents": lambda v: f"{text.signed(v)} ¢"}
+
+    def entry(row: Mapping[str, Any]) -> Entry:
+        shown = show.get(row["unit"], lambda v: text.signed(v, 2))(row["value"])
+        return Entry(
+            shown, value="" if row["value"] is None else row["value"], status=row["status"]
+        )
+
     tables = [
         {f"{row['group']}: {row['text']}": row for row in one.report["criteria"]}
         for one in evaluations
     ]
-    return [
-        (
-            name,
-            [
-                Entry(
-                    show.get(table[name]["unit"], lambda v: text.signed(v, 2))(
-                        table[name]["value"]
-                    ),
-                    value="" if table[name]["value"] is None else table[name]["value"],
-                    status=table[name]["status"],
-                )
-                if name in table
-                else Entry()
-                for table in tables
-            ],
-        )
-        for name in _union(tables)
-    ]
+    return _side_by_side(tables, entry)
 
 
 def _grid(evaluations: Sequence[Evaluated]) -> list[tuple[str, list[Entry]]]:
@@ -164,20 +142,21 @@ def _grid(evaluations: Sequence[Evaluated]) -> list[tuple[str, list[Entry]]]:
         }
         for one in evaluations
     ]
+    return _side_by_side(tables, _pnl)
+
+
+def _pnl(row: Mapping[str, Any]) -> Entry:
+    return Entry(
+        text.signed(row["pnl_cents"]), text.interval(row["pnl_interval"]), row["pnl_cents"]
+    )
+
+
+def _side_by_side(
+    tables: Sequence[_Rows], entry: Callable[[Mapping[str, Any]], Entry]
+) -> list[tuple[str, list[Entry]]]:
+    """Name of a row -> its entry in each table, an empty one where it is not there."""
     return [
-        (
-            name,
-            [
-                Entry(
-                    text.signed(table[name]["pnl_cents"]),
-                    text.interval(table[name]["pnl_interval"]),
-                    table[name]["pnl_cents"],
-                )
-                if name in table
-                else Entry()
-                for table in tables
-            ],
-        )
+        (name, [entry(table[name]) if name in table else Entry() for table in tables])
         for name in _union(tables)
     ]
 
