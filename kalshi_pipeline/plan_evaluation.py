@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,7 @@ def _case(
     closed = [seal for seal in seals.values() if seal.opening is None]
     judged_on = [s for s in plan.roles if s not in {seal.session for seal in closed}]
     universes, exclusions = universes_of(warehouse, judged_on, plan.min_episode_steps)
+    parents, absent = _parents(warehouse, plan, networks[chosen])
     states = [network.state for network in networks.values()]
     selected_on = {entry for state in states for entry in state.selected_on}
     selected_on |= set(_looked_at(plan, universes))
@@ -123,7 +125,7 @@ def _case(
             untrained(networks[chosen]),
             *(
                 NetworkPolicy(parent, name=f"After {parent.state.phase}", stochastic=True)
-                for parent in _parents(warehouse, plan, networks[chosen])
+                for parent in parents
             ),
         ),
         used=Lineage.of(
@@ -149,29 +151,35 @@ def _case(
                 course for phase in plan.phases for course in _courses(warehouse, plan, phase)
             ],
             sealed=[seal.told() for seal in seals.values()],
+            absent=absent,
         ),
         later=partial(causal_universes, warehouse, min_episode_steps=plan.min_episode_steps),
     )
 
 
-def _parents(warehouse: Warehouse, plan: Plan, network: Checkpoint) -> list[Checkpoint]:
-    # what its seed had learned after each earlier phase; a parent trained anew since is none of its
+def _parents(
+    warehouse: Warehouse, plan: Plan, network: Checkpoint
+) -> tuple[list[Checkpoint], list[str]]:
+    # what its seed had learned after each earlier phase, and which of those are absent: a parent
+    # trained anew since is none of its, nor is what came before it
     from kalshi_pipeline.storage import checkpoints
 
     found: list[Checkpoint] = []
+    absent: list[str] = []
     phase = plan.phases[-1]
     while phase.parent is not None:
         phase = plan.phase(phase.parent)
-        try:
-            trained = warehouse.current(phase_name(plan, phase.name))
-        except NotPublished:
-            break
-        parent = checkpoints.load_seeds(trained.verified()).get(network.state.seed)
+        parent = None
+        if not absent:
+            with suppress(NotPublished):
+                trained = warehouse.current(phase_name(plan, phase.name))
+                parent = checkpoints.load_seeds(trained.verified()).get(network.state.seed)
         if parent is None or parent.content_hash != network.state.parent:
-            break
+            absent.insert(0, f"After {phase.name}")
+            continue
         found.insert(0, parent)
         network = parent
-    return found
+    return found, absent
 
 
 def _courses(warehouse: Warehouse, plan: Plan, phase: Phase) -> list[dict[str, Any]]:

@@ -261,3 +261,18 @@ def test_the_training_plans_forward_test_is_sealed():
 def test_what_is_sealed_is_only_for_the_end(folder, content, message):
     with pytest.raises(PlanError, match=message):
         load(folder, content)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["min_units = 29", "confidence = 0.9", "confidence = 1.0", "confidence = nan", "min_seeds = 4",
+     "embargo_ms = -1", "embargo_ms = 3_599_999", "stochastic_repeats = 0"],
+)  # fmt: skip
+def test_a_plan_cannot_judge_more_laxly_than_the_rules(folder, setting):
+    with pytest.raises(PlanError, match=setting.split()[0]):
+        load(folder, GOOD + f"[evaluation]\n{setting}\n")
+
+
+def test_a_plan_may_judge_more_strictly(folder):
+    stricter = load(folder, GOOD + "[evaluation]\nmin_units = 100\nconfidence = 0.99\n").evaluation
+    assert (stricter.min_units, stricter.confidence) == (100, 0.99)

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -145,6 +146,12 @@ def test_the_judged_seed_is_the_best_validated_and_the_first_of_equals(scores, c
     trained = [{"seed": 7 + n, "validation": score} for n, score in enumerate(scores)]
     generation = Generation(Path(), "", {"trained": trained}, "")
     assert plan_evaluation._chosen_seed(generation) == chosen
+
+
+def test_earlier_phases_that_cannot_be_found_are_named(tmp_path) -> None:
+    network = SimpleNamespace(state=SimpleNamespace(seed=7, parent="a" * 16))
+    found = plan_evaluation._parents(Warehouse(tmp_path), load_plan("quick"), network)
+    assert found == ([], ["After phase_1", "After phase_2"])
 
 
 def test_a_phase_without_any_seed_is_damaged(tmp_path) -> None:

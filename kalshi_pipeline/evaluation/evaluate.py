@@ -29,7 +29,7 @@ from kalshi_pipeline.evaluation.selection import selection
 from kalshi_pipeline.evaluation.trades.section import section as trades_section
 from kalshi_pipeline.evaluation.trades.tables import trades_table, trips_table
 from kalshi_pipeline.evaluation.trials import trials_table
-from kalshi_pipeline.evaluation.verdict import Cell, verdict
+from kalshi_pipeline.evaluation.verdict import CLAIM_SEEDS, Cell, verdict
 from kalshi_pipeline.evaluation.walk_forward import forward_tests, walk_forward
 
 VALIDATION = "validation"
@@ -117,6 +117,11 @@ def _selection(evidence: Evidence) -> dict[str, Any] | None:
     return None if found is None else asdict(found)
 
 
+def _provenance(evidence: Evidence) -> dict[str, Any]:
+    absent = list(evidence.case.past.absent)
+    return dict(evidence.case.provenance) | ({"absent_baselines": absent} if absent else {})
+
+
 def _settings(evidence: Evidence) -> dict[str, Any]:
     case = evidence.case
     return {"trading": asdict(case.trading), "evaluation": asdict(case.evaluation)}
@@ -184,8 +189,20 @@ def _verdict(evidence: Evidence, report: Mapping[str, Any]) -> dict[str, Any]:
         trainings=evidence.once(_trainings),
         deflated_sharpe=(report.get("selection") or {}).get("deflated_sharpe"),
         sealed=[seal["session"] for seal in report["sealed"] if seal["first_look"] is None],
+        against=_against(case),
     )
     return asdict(judgement)
+
+
+def _against(case: Case) -> list[str]:
+    # weights that were trained are one draw of chance; a script has no seed
+    found = [f"the baseline {name} is missing" for name in case.past.absent]
+    if case.provenance.get("checkpoint") and len(case.seeds) < 2:
+        by = "" if case.provenance.get("plan") else ", judged by hand"
+        found.append(
+            f"weights of one training seed{by}; a claim takes the mean over {CLAIM_SEEDS} of a plan"
+        )
+    return found
 
 
 def _criteria(evidence: Evidence, _: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -219,7 +236,7 @@ _SECTIONS: tuple[tuple[str, Callable[[Evidence], Any]], ...] = (
     ("baselines", lambda evidence: list(evidence.case.names[1:])),
     ("cheating", lambda evidence: list(evidence.case.cheating)),
     ("cell", _cell),
-    ("provenance", lambda evidence: dict(evidence.case.provenance)),
+    ("provenance", _provenance),
     ("settings", _settings),
     ("labels", lambda evidence: _labels(evidence.ledger)),
     ("lineage_end_ms", lambda evidence: evidence.case.used.end_ms),

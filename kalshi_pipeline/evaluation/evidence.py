@@ -36,12 +36,14 @@ class Past:
         candidates: name of a judged policy or variant -> the columns that say who it is.
         training: a course of training a phase and seed: validations, alerts, last figures.
         sealed: what became of each sealed session of the case.
+        absent: baselines that belong beside the judged policy and cannot be made any more.
     """
 
     trials: pa.Table | None = None
     candidates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     training: Sequence[Mapping[str, Any]] = ()
     sealed: Sequence[Mapping[str, Any]] = ()
+    absent: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

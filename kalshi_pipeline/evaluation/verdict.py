@@ -9,8 +9,9 @@ sentence uses them. Source: `docs/EVALUATION.md`, "Wording".
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from kalshi_pipeline.config import EvaluationConfig, TradingConfig
 from kalshi_pipeline.evaluation.lineage import Label
@@ -18,33 +19,43 @@ from kalshi_pipeline.evaluation.metrics import PolicyMetrics
 from kalshi_pipeline.evaluation.paired import Paired
 from kalshi_pipeline.evaluation.seeds import OverSeeds
 
+# What a claim takes whatever the settings say: a plan may judge otherwise, and then claims nothing.
 MIN_DEFLATED_SHARPE = 0.95
+CLAIM_EVENTS = 30
+CLAIM_SEEDS = 5
+CLAIM_P = 0.05
+CLAIM_LATENCY_MS = TradingConfig().latency_ms
+_CLAIM_SETTINGS = {"confidence": 0.95, "resamples": 2_000, "embargo_ms": 3_600_000}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What every number depends on: how passive orders fill, how the end is marked, fees."""
+    """What every number depends on: how passive orders fill, how the end is marked, fees, delay."""
 
     fill_model: str
     mark: str
     fees: bool
+    latency_ms: int = CLAIM_LATENCY_MS
 
     @classmethod
     def of(cls, config: TradingConfig) -> Cell:
         """The cell an evaluation runs in; P&L is always at the liquidation mark."""
         queue = f"queue({config.queue_alpha:g})"
         model = queue if config.fill_model == "queue" else config.fill_model
-        return cls(model, "liquidation", config.fees)
+        return cls(model, "liquidation", config.fees, config.latency_ms)
 
     @property
     def headline(self) -> bool:
-        """Whether it is the one cell in which claims are made."""
-        return self == Cell("cross", "liquidation", fees=True)
+        """Whether it is the one cell in which claims are made; slower than it is none is better."""
+        rules = (self.fill_model, self.mark, self.fees)
+        return rules == ("cross", "liquidation", True) and self.latency_ms >= CLAIM_LATENCY_MS
 
     def __str__(self) -> str:
         """As the verdict prints it."""
         fees = "fees on" if self.fees else "fees off"
-        return f"fill model {self.fill_model}, {self.mark} mark, {fees}"
+        usual = self.latency_ms == CLAIM_LATENCY_MS
+        delay = "" if usual else f", latency {self.latency_ms} ms"
+        return f"fill model {self.fill_model}, {self.mark} mark, {fees}{delay}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,7 @@ def verdict(
     trainings: OverSeeds | None = None,
     deflated_sharpe: float | None = None,
     sealed: Sequence[int] = (),
+    against: Sequence[str] = (),
 ) -> Verdict:
     """Judge the first policy on its clean-forward events.
 
@@ -80,6 +92,7 @@ def verdict(
         deflated_sharpe: probability of skill after selection; None where it was not computed, and
             then nothing is claimed.
         sealed: sessions kept for one look that nobody has opened.
+        against: reasons not to claim anything that are no figures; the first one is printed.
     """
     where = " on generated sessions" if generated else ""
     if not metrics:
@@ -102,32 +115,51 @@ def verdict(
     )
     if high < 0:
         return _sober(f"Loses money{figure}.")
-    level = round(1.0 - evaluation.confidence, 9)
-    doubt = _doubt(judged, honest, cell, level, trainings, deflated_sharpe)
+    level = min(CLAIM_P, round(1.0 - evaluation.confidence, 9))
+    doubt = (
+        _unbeaten(judged, honest, level)
+        or _doubt(events, cell, evaluation, trainings, deflated_sharpe)
+        or next(iter(against), None)
+    )
     if doubt:
         return _sober(f"No evidence of profit{figure}; {doubt}.")
     return Verdict(f"Profitable in replay{figure}; above every baseline.", claim=True)
 
 
-def _doubt(
-    judged: PolicyMetrics,
-    compared: Sequence[Paired],
-    cell: Cell,
-    level: float,
-    trainings: OverSeeds | None,
-    deflated_sharpe: float | None,
-) -> str | None:
-    """The first reason not to claim anything."""
+def lax(settings: Mapping[str, Any]) -> str | None:
+    """The first setting of an evaluation under which nothing can be claimed."""
+    for name, least in _CLAIM_SETTINGS.items():
+        if not settings[name] >= least:  # NaN is nothing
+            return f"{name} {settings[name]:g} is under the {least:g} a claim takes"
+    return None
+
+
+def _unbeaten(judged: PolicyMetrics, compared: Sequence[Paired], level: float) -> str | None:
     unbeaten = [each.baseline for each in compared if not each.beaten(level)]
     if unbeaten:
         more = f" and {len(unbeaten) - 1} more" if len(unbeaten) > 1 else ""
         return f"not shown to beat {unbeaten[0]}{more}"
     if judged.pnl_interval is None or judged.pnl_interval.low <= 0:
         return "0 is inside the interval"
-    if not compared:
-        return "no baseline beside it"
+    return None if compared else "no baseline beside it"
+
+
+def _doubt(
+    events: int,
+    cell: Cell,
+    evaluation: EvaluationConfig,
+    trainings: OverSeeds | None,
+    deflated_sharpe: float | None,
+) -> str | None:
+    """The first reason not to claim anything of what is above every baseline."""
     if not cell.headline:
         return "only the headline cell counts"
+    if events < CLAIM_EVENTS:
+        return f"above every baseline, but under the {CLAIM_EVENTS} events a claim takes"
+    if loose := lax(asdict(evaluation)):
+        return f"above every baseline, but {loose}"
+    if trainings and len(trainings.seeds) < CLAIM_SEEDS:
+        return f"{len(trainings.seeds)} training seeds; a claim takes the mean over {CLAIM_SEEDS}"
     if trainings and (trainings.mean_interval is None or trainings.mean_interval.low <= 0):
         return f"not shown for the mean over its {len(trainings.seeds)} training seeds"
     if deflated_sharpe is None:

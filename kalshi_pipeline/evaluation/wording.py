@@ -6,13 +6,20 @@ Source: `docs/EVALUATION.md`, "Wording".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from kalshi_pipeline.errors import UnearnedClaim
-from kalshi_pipeline.evaluation.verdict import MIN_DEFLATED_SHARPE
+from kalshi_pipeline.evaluation.verdict import (
+    CLAIM_EVENTS,
+    CLAIM_LATENCY_MS,
+    CLAIM_P,
+    CLAIM_SEEDS,
+    MIN_DEFLATED_SHARPE,
+    lax,
+)
 
-CLAIMS = re.compile(r"\b(profitable|production[- ]ready|edge)\b", re.IGNORECASE)
+CLAIMS = re.compile(r"\b(profitab[a-z]*|production[- ]ready|edges?)\b", re.IGNORECASE)
 # Sections in which sentences are written; the others hold figures, and names others gave.
 SECTIONS = (
     "verdict",
@@ -25,7 +32,11 @@ SECTIONS = (
     "generalisation",
     "walk_forward",
 )
-_TICKER = re.compile(r"\b[A-Z0-9.]+(?:-[A-Z0-9.]+)+\b")
+# Keys whose values are names that others gave: of policies, markets, plans.
+_NAMES = frozenset({"policy", "policies", "baseline", "baselines", "market", "event", "plan",
+                    "title", "also_met_by"})  # fmt: skip
+# ... and in one section only: what an event is about, as its ticker calls it.
+_NAMES_OF = {"generalisation": {"name", "reference"}, "behaviour": {"kind"}}
 
 
 def check_wording(report: Mapping[str, Any]) -> None:
@@ -43,9 +54,11 @@ def check_wording(report: Mapping[str, Any]) -> None:
                 value=report["verdict"]["sentence"],
             )
         return
+    names = _known(report)
     for section in SECTIONS:
-        for sentence in _sentences(report.get(section)):
-            if found := CLAIMS.search(_TICKER.sub("", sentence)):
+        skipped = _NAMES | _NAMES_OF.get(section, set())
+        for sentence in _sentences(report.get(section), skipped):
+            if found := CLAIMS.search(names.sub(" ", sentence)):
                 raise UnearnedClaim(
                     "a report uses a word that its figures do not earn",
                     rule=section,
@@ -54,18 +67,45 @@ def check_wording(report: Mapping[str, Any]) -> None:
                 )
 
 
+def _known(report: Mapping[str, Any]) -> re.Pattern[str]:
+    # the names in a report, longest first; one that is nothing but such a word excuses no sentence
+    names = {name for name in _named(report, under=False) if not CLAIMS.fullmatch(name.strip())}
+    ordered = sorted(names, key=lambda name: (-len(name), name))
+    return re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in ordered) or r"(?!)")
+
+
+def _named(value: Any, *, under: bool) -> Iterator[str]:
+    if isinstance(value, str):
+        if under and value.strip():
+            yield value
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _named(entry, under=key in _NAMES)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _named(entry, under=under)
+
+
 def _earned(report: Mapping[str, Any]) -> bool:
     # from the figures that are printed, not from what the verdict was made of
     headline, seeds = report.get("headline"), report.get("seeds")
     if not (report["cell"]["headline"] and headline and headline["clean"]):
         return False
-    level = round(1.0 - report["settings"]["evaluation"]["confidence"], 9)
+    settings, provenance = report["settings"]["evaluation"], report["provenance"]
+    if lax(settings) or provenance.get("absent_baselines"):
+        return False
+    level = min(CLAIM_P, round(1.0 - settings["confidence"], 9))
     honest = [each for each in report.get("paired", ()) if not each["cheating"]]
     return (
         bool(honest)
         and _above_zero(headline["policies"][0]["pnl_interval"])
         and all(_above_zero(each["interval_percentile"]) for each in honest)
         and all(each["p_holm"] < level for each in honest)
+        and headline["events"] >= CLAIM_EVENTS
+        and report["settings"]["trading"]["latency_ms"] >= CLAIM_LATENCY_MS
+        # weights that were trained: the mean over their seeds; a script has none
+        and (seeds is not None or not provenance.get("checkpoint"))
+        and (seeds is None or len(seeds["seeds"]) >= CLAIM_SEEDS)
         and (seeds is None or _above_zero(seeds["mean_interval"]))
         and ((report.get("selection") or {}).get("deflated_sharpe") or 0.0) >= MIN_DEFLATED_SHARPE
     )
@@ -75,12 +115,13 @@ def _above_zero(interval: Sequence[float] | None) -> bool:
     return interval is not None and interval[0] > 0
 
 
-def _sentences(value: Any) -> Iterator[str]:
+def _sentences(value: Any, skipped: Collection[str]) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for entry in value.values():
-            yield from _sentences(entry)
+        for key, entry in value.items():
+            if key not in skipped:
+                yield from _sentences(entry, skipped)
     elif isinstance(value, list | tuple):
         for entry in value:
-            yield from _sentences(entry)
+            yield from _sentences(entry, skipped)

@@ -44,6 +44,9 @@ _SECTIONS = {
     "watch": WatchConfig(),
     "evaluation": EvaluationConfig(),
 }
+# of an evaluation: below these nothing may be claimed in any case
+_STRICT = {"min_units": 30, "confidence": 0.95, "min_seeds": 5, "embargo_ms": 3_600_000,
+           "resamples": 1, "stochastic_repeats": 1, "n_envs": 1}  # fmt: skip
 _OPTIONAL = ("believed", *_VALUES, *_SECTIONS, *CONFIGS)
 
 
@@ -211,6 +214,7 @@ def _parse(name: str, content: Mapping[str, Any]) -> Plan:
         key: _settings(default, content.get(key, {}), f"[{key}]")
         for key, default in _SECTIONS.items()
     }
+    _check_judging(sections["evaluation"])
     return Plan(
         name=name,
         title=content["title"],
@@ -279,6 +283,17 @@ def _check_phases(phases: tuple[Phase, ...]) -> None:
                 f"it continues, {parent.learner.hidden}"
             )
         seen[phase.name] = phase
+
+
+def _check_judging(evaluation: EvaluationConfig) -> None:
+    # a plan may be stricter than the rules of docs/EVALUATION.md, not laxer
+    for key, least in _STRICT.items():
+        if not getattr(evaluation, key) >= least:  # NaN is refused
+            raise ValueError(
+                f"{key} of [evaluation] is {least} or more, was {getattr(evaluation, key)}"
+            )
+    if evaluation.confidence >= 1.0:
+        raise ValueError(f"confidence of [evaluation] is below 1, was {evaluation.confidence}")
 
 
 def _check_sealed(

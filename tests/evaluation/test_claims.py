@@ -154,6 +154,19 @@ def test_a_planted_edge_is_found_with_its_size_and_only_it_earns_the_word() -> N
     assert [row for row in report["paired"] if not row["cheating"] and row["p_holm"] >= 0.05] == []
     assert report["verdict"]["claim"]
     assert report["verdict"]["sentence"].startswith("Profitable in replay: ")
+    # were it weights of one seed, or a baseline missing, the same figures would claim nothing
+    evidence = case_of(jumping(TELLS, 2), knowing, {})
+    for changed, why in (
+        (replace(evidence, provenance={"checkpoint": "a" * 16}), "judged by hand; a claim takes"),
+        (
+            replace(evidence, past=replace(evidence.past, absent=["After phase_1"])),
+            "the baseline After phase_1 is missing",
+        ),
+    ):
+        sober = report_of(changed)
+        assert not sober["verdict"]["claim"]
+        assert why in sober["verdict"]["sentence"]
+        assert sober["provenance"].get("absent_baselines") in (None, ["After phase_1"])
     # the same policy where the touch tells nothing
     nothing = report_of(case_of(jumping(0.5, 3), knowing, {}))
     assert not nothing["verdict"]["claim"]

@@ -119,6 +119,7 @@ def test_report_json_has_its_schema(report: dict[str, Any]) -> None:
     assert set(read) <= set(Report.__struct_fields__), "every key is read back typed"
     assert read["cell"] == {
         "fill_model": "cross", "mark": "liquidation", "fees": True, "headline": True,
+        "latency_ms": 250,
     }  # fmt: skip
     assert len(read["criteria"]) == 8
     for table in (read["headline"], *read["sessions"]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from kalshi_pipeline.evaluation.verdict import Cell, Verdict, verdict
 from kalshi_pipeline.evaluation.wording import CLAIMS
 from tests.evaluation.ledgers import event_ledger
 
-CONFIG = EvaluationConfig(resamples=400)
+CONFIG = EvaluationConfig(resamples=2_000)
 HEADLINE = Cell.of(TradingConfig())
 
 
@@ -31,13 +31,16 @@ def judge(
     trainings: OverSeeds | None = None,
     deflated_sharpe: float | None = None,
     cheating: Collection[str] = (),
+    config: EvaluationConfig = CONFIG,
+    against: Sequence[str] = (),
 ) -> Verdict:
     data = panel(event_ledger(pnl_cents), list(pnl_cents))
     labels = Counter({Label.CLEAN_FORWARD: data.events})
-    compared = paired(data, list(pnl_cents)[1:], CONFIG, cheating)
+    compared = paired(data, list(pnl_cents)[1:], config, cheating)
     return verdict(
-        measure(data, CONFIG), compared, labels, cell, CONFIG,
+        measure(data, config), compared, labels, cell, config,
         generated=generated, trainings=trainings, deflated_sharpe=deflated_sharpe,
+        against=against,
     )  # fmt: skip
 
 
@@ -78,7 +81,60 @@ def test_with_several_seeds_their_mean_must_hold_too(interval: Interval | None) 
         assert judged.sentence.endswith("not shown for the mean over its 5 training seeds.")
 
 
-@pytest.mark.parametrize("cell", [replace(HEADLINE, fees=False), replace(HEADLINE, mark="mid")])
+@pytest.mark.parametrize("seeds", [1, 2, 4])
+def test_fewer_than_five_trainings_claim_nothing_whatever_their_mean(seeds: int) -> None:
+    metrics = measure(panel(event_ledger(SKILLED), list(SKILLED)), CONFIG)
+    interval = Interval(1.0, 9.0)
+    few = OverSeeds("", True, 60, ((0, metrics[0]),) * seeds, 5.0, interval, 5.0, None)
+    judged = judge(SKILLED, trainings=few, deflated_sharpe=0.96)
+    assert not judged.claim
+    assert judged.sentence.endswith(f"{seeds} training seeds; a claim takes the mean over 5.")
+
+
+def test_a_reason_that_is_no_figure_is_the_last_word() -> None:
+    sober = judge(SKILLED, deflated_sharpe=0.99, against=["the baseline After phase_1 is missing"])
+    assert not sober.claim
+    assert sober.sentence.endswith("; the baseline After phase_1 is missing.")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("confidence", 0.9), ("confidence", float("nan")), ("resamples", 1_999),
+     ("embargo_ms", 3_599_999), ("embargo_ms", -1)],
+)  # fmt: skip
+def test_no_setting_is_too_lax_for_the_rule(setting: str, value: float) -> None:
+    strict = verdict_under(CONFIG)
+    assert strict.claim
+    loose = verdict_under(replace(CONFIG, **{setting: value}))
+    assert not loose.claim
+    assert f"but {setting} " in loose.sentence
+
+
+def verdict_under(config: EvaluationConfig) -> Verdict:
+    """What is said of the same figures under other settings."""
+    data = panel(event_ledger(SKILLED), list(SKILLED))
+    compared = paired(data, list(SKILLED)[1:], CONFIG)
+    labels = Counter({Label.CLEAN_FORWARD: data.events})
+    return verdict(
+        measure(data, CONFIG), compared, labels, HEADLINE, config,
+        generated=False, deflated_sharpe=0.99,
+    )  # fmt: skip
+
+
+def test_a_coin_on_eight_events_is_sober_under_any_plan() -> None:
+    loose = replace(CONFIG, min_units=2, confidence=0.5)
+    coin = {"PPO": spread(20, events=8), "Hold": np.zeros(8)}
+    lucky = judge(coin, config=loose, deflated_sharpe=0.99)
+    assert measure(panel(event_ledger(coin), list(coin)), loose)[0].pnl_interval.low > 0
+    assert not lucky.claim
+    assert lucky.sentence.endswith("but under the 30 events a claim takes.")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [replace(HEADLINE, fees=False), replace(HEADLINE, mark="mid"),
+     replace(HEADLINE, latency_ms=0), replace(HEADLINE, latency_ms=249)],
+)  # fmt: skip
 def test_outside_the_headline_cell_nothing_is_claimed(cell: Cell) -> None:
     sober = judge(SKILLED, cell=cell, deflated_sharpe=0.99)
     assert not sober.claim
@@ -171,4 +227,14 @@ def test_generated_sessions_are_named_in_the_same_breath(mean: float, events: in
 def test_a_cell_names_its_fill_model_and_its_share(config, named, headline):
     cell = Cell.of(config)
     assert str(cell) == f"fill model {named}, liquidation mark, fees on"
+    assert cell.headline is headline
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "told", "headline"),
+    [(0, ", latency 0 ms", False), (250, "", True), (5_000, ", latency 5000 ms", True)],
+)
+def test_a_cell_that_is_not_as_slow_as_the_headlines_says_so(latency_ms, told, headline):
+    cell = Cell.of(TradingConfig(latency_ms=latency_ms))
+    assert str(cell) == f"fill model cross, liquidation mark, fees on{told}"
     assert cell.headline is headline

@@ -16,16 +16,27 @@ def report(*, claim: bool, **sections: Any) -> dict[str, Any]:
     return {
         "verdict": {"sentence": "No evidence of profit.", "claim": claim},
         "cell": {"headline": True},
-        "headline": {"clean": True, "policies": [{"pnl_interval": [0.5, 3.0]}]},
+        "headline": {"clean": True, "events": 30, "policies": [{"pnl_interval": [0.5, 3.0]}]},
         "paired": [beaten, {**beaten, "p_holm": 0.02}],
         "seeds": None,
-        "settings": {"evaluation": {"confidence": 0.95}},
+        "settings": {
+            "evaluation": {"confidence": 0.95, "resamples": 2_000, "embargo_ms": 3_600_000},
+            "trading": {"latency_ms": 250},
+        },
+        "provenance": {},
         "selection": {"deflated_sharpe": 0.96},
         **sections,
     }
 
 
-@pytest.mark.parametrize("word", ["profitable", "Profitable", "production-ready", "the EDGE is"])
+SEEDS = {"mean_interval": [0.1, 2.0], "seeds": [[seed, {}] for seed in range(5)]}
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["profitable", "Profitable", "production-ready", "the EDGE is", "PRODUCTION-READY", "EDGE-1",
+     "Profitability", "profitably", "edges"],
+)  # fmt: skip
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_claiming_word_anywhere_in_the_sentences_is_refused(section: str, word: str) -> None:
     written = report(claim=False)
@@ -45,9 +56,19 @@ def test_names_that_others_gave_are_no_claims() -> None:
             claim=False,
             policy="My edge",
             provenance={"title": "A profitable plan"},
-            failure_modes=["Its best market is KXEDGE-26-PROFITABLE, KX-EDGE-T1.5 the worst."],
+            trades={"examples": [{"market": "KX-PROFITABLE"}, {"market": "KX-EDGE-T1.5"}]},
+            failure_modes=["Its best market is KX-PROFITABLE, KX-EDGE-T1.5 the worst."],
+            decisions=["My edge is not shown to beat Hold in A profitable plan."],
+            generalisation={"axes": [{"axis": "underlying", "rows": [{"name": "EDGE"}]}]},
         )
     )
+
+
+@pytest.mark.parametrize("name", ["KX-EDGE-T2", "EDGE-1", "PRODUCTION-READY"])
+def test_what_only_looks_like_a_name_is_a_claim(name: str) -> None:
+    known = {"examples": [{"market": "KX-EDGE-T1.5"}, {"market": "KX"}, {"policy": "Edge"}]}
+    with pytest.raises(UnearnedClaim, match="failure_modes"):
+        check_wording(report(claim=False, trades=known, failure_modes=[f"This is {name}."]))
 
 
 def test_a_claim_that_everything_bears_out_is_printed() -> None:
@@ -56,7 +77,7 @@ def test_a_claim_that_everything_bears_out_is_printed() -> None:
     assert check_wording(earned) is None
     oracle = {"cheating": True, "interval_percentile": [-9.0, -7.0], "p_holm": None}
     assert check_wording({**earned, "paired": [*earned["paired"], oracle]}) is None
-    assert check_wording({**earned, "seeds": {"mean_interval": [0.1, 2.0]}}) is None
+    assert check_wording({**earned, "seeds": SEEDS, "provenance": {"checkpoint": "a"}}) is None
 
 
 def change(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
@@ -80,7 +101,16 @@ def change(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
         (("paired", 1, "interval_percentile"), [-0.1, 2.0]),
         (("paired", 1, "p_holm"), 0.05),
         (("paired", 0, "cheating"), True),
-        (("seeds",), {"mean_interval": None}),
+        (("headline", "events"), 29),
+        (("settings", "evaluation", "confidence"), 0.9),
+        (("settings", "evaluation", "resamples"), 1_999),
+        (("settings", "evaluation", "embargo_ms"), 0),
+        (("settings", "trading", "latency_ms"), 249),
+        (("provenance",), {"checkpoint": "a" * 16}),
+        (("provenance",), {"absent_baselines": ["After phase_1"]}),
+        (("seeds",), SEEDS | {"mean_interval": None}),
+        (("seeds",), SEEDS | {"mean_interval": [0.0, 2.0]}),
+        (("seeds",), SEEDS | {"seeds": SEEDS["seeds"][:4]}),
         (("selection",), None),
         (("selection", "deflated_sharpe"), None),
         (("selection", "deflated_sharpe"), 0.94),

@@ -32,6 +32,7 @@ class Cell(msgspec.Struct):
     mark: str
     fees: bool
     headline: bool
+    latency_ms: int | None = None
 
 
 class Count(msgspec.Struct):
