@@ -114,6 +114,7 @@ def courses_of(phase: str, trained: Generation) -> list[dict[str, Any]]:
                 "seed": entry["seed"],
                 "timesteps": records[-1]["timesteps"] if records else entry["timesteps"],
                 "stopped": course["stopped"],
+                "recipe": course.get("recipe"),
                 "validations": [
                     {"timesteps_total": before + scored["timesteps"], "dollars": scored["score"]}
                     for scored in course["validations"]
@@ -133,6 +134,7 @@ def course_by_hand(checkpoint: Checkpoint) -> dict[str, Any]:
         "seed": state.seed,
         "timesteps": state.timesteps,
         "stopped": bool(state.alerts.get("stop", False)),
+        "recipe": None,
         "validations": [],
         "alerts": [
             {"rule": rule, "timesteps": at, "times": None, "acted": None}

@@ -96,21 +96,24 @@ def train_phase(
     judged = universe_of(warehouse, validation, plan.min_episode_steps) if validation else None
     parents = {} if parent is None else _load_parents(plan, phase, parent)
     results: dict[int, TrainingResult] = {}
+    digests: dict[int, str] = {}
     with ExitStack() as held:
         runs = []
         for seed in plan.trained_seeds:
             first = parents.get(seed)
             # of this seed alone: how many others there are changes nothing about it
             above = {} if first is None else {str(phase.parent): first.content_hash}
-            digest = Recipe(TRAINING_VERSION, config, inputs | above).digest
-            key = RunKey(plan.name, phase.name, seed, phase.algorithm, phase.sessions, digest)
+            digests[seed] = Recipe(TRAINING_VERSION, config, inputs | above).digest
+            key = RunKey(
+                plan.name, phase.name, seed, phase.algorithm, phase.sessions, digests[seed]
+            )
             runs.append(held.enter_context(open_run(warehouse.root, key, now_ms, warehouse.files)))
             results[seed] = train_run(
                 runs[-1], _run_settings(plan, phase, seed), universe, judged, first,
                 progress=partial(progress, seed), stop=stop,
                 scored=recorder(warehouse, key, plan.trading),
             )  # fmt: skip
-        generation = _publish(warehouse, name, recipe, results, universe)
+        generation = _publish(warehouse, name, recipe, results, digests, universe)
         for run in runs:
             run.finish(generation.content_hash)
     return generation
@@ -136,6 +139,7 @@ def _publish(
     name: str,
     recipe: Recipe,
     results: Mapping[int, TrainingResult],
+    digests: Mapping[int, str],
     universe: Universe,
 ) -> Generation:
     from kalshi_pipeline.storage import checkpoints, sb3
@@ -150,8 +154,9 @@ def _publish(
             checkpoints.save(result.best, folder)
             sb3.export_sb3_zip(result.best, exports / "model.zip")
             records = [asdict(record) for record in result.records]
+            course = result.course() | {"recipe": digests[seed]}  # as its trials are known by
             (exports / "training.json").write_text(json.dumps(records))
-            (exports / "course.json").write_text(json.dumps(result.course()))
+            (exports / "course.json").write_text(json.dumps(course))
             trained.append(
                 {
                     "seed": seed,

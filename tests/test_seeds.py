@@ -13,10 +13,12 @@ import pytest
 from kalshi_pipeline import plan_evaluation, plan_stages
 from kalshi_pipeline.config import EvaluationConfig, PPOConfig
 from kalshi_pipeline.errors import CorruptCheckpoint, MissingParent, NotPublished
+from kalshi_pipeline.past import courses_of
 from kalshi_pipeline.plans import Phase, Plan, load_plan
 from kalshi_pipeline.rules import weights_are_sound
 from kalshi_pipeline.storage.checkpoints import load_seeds
 from kalshi_pipeline.storage.publish import Generation, Warehouse
+from kalshi_pipeline.storage.trials import read_trials
 from tests.test_stages import materialize
 
 TINY = PPOConfig(hidden=(8, 8), n_envs=4, n_steps=16, batch_size=32, n_epochs=1)
@@ -169,6 +171,9 @@ def test_a_phase_is_validated_watched_and_publishes_its_best(warehouse, generate
     assert {entry.session for entry in state.selected_on} == {902}
     assert {entry.session for entry in state.lineage} == {901}
     course = json.loads(generation.path("exports/seed_7/course.json").read_bytes())
+    (told,) = courses_of("phase_1", generation)
+    assert told["recipe"] == course["recipe"]
+    assert {course["recipe"]} == set(read_trials(warehouse)["recipe"].to_pylist())
     scores = {entry["timesteps"]: entry["score"] for entry in course["validations"]}
     assert list(scores) == [n * TINY.rollout_steps for n in range(1, ROLLOUTS + 1)]
     best = max(scores.values())

@@ -215,14 +215,37 @@ def overfits(course: Mapping[str, Any]) -> bool:
     )
 
 
+def validations(evidence: Evidence) -> list[Mapping[str, Any]]:
+    """What the trainings of the case's past scored, rows of the trials ledger.
+
+    The ledger keeps for ever what superseded trainings of the same plan and phase scored; it is
+    known by their recipe. A course that names none (published before it was kept) is held to the
+    steps at which it validated.
+    """
+    plan = evidence.case.provenance.get("plan")
+    by_recipe, by_steps = set(), set()
+    for course in evidence.case.past.training:
+        who = course["phase"], course["seed"]
+        if course["recipe"] is not None:
+            by_recipe.add((*who, course["recipe"]))
+        else:
+            by_steps |= {(*who, scored["timesteps_total"]) for scored in course["validations"]}
+    return [
+        row
+        for row in evidence.once(trials).rows
+        if row["kind"] == "validation" and row["plan"] == plan
+        and ((row["phase"], row["seed"], row["recipe"]) in by_recipe
+             or (row["phase"], row["seed"], row["timesteps"]) in by_steps)
+    ]  # fmt: skip
+
+
 def _best_validation(evidence: Evidence, phase: str) -> tuple[float | None, int]:
     # Sharpe ratio per event of the phase's best score, and of how many events
     scored = [
         np.asarray(row["pnl_micro"], np.float64) / MICRO_PER_DOLLAR
-        for row in evidence.once(trials).rows
-        if row["kind"] == "validation" and row["phase"] == phase
-        and row["plan"] == evidence.case.provenance.get("plan")
-    ]  # fmt: skip
+        for row in evidence.once(validations)
+        if row["phase"] == phase
+    ]
     if not scored:
         return None, 0
     best = max(scored, key=lambda pnl: float(pnl.mean()))

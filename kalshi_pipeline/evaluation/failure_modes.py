@@ -15,11 +15,13 @@ import numpy as np
 import pyarrow.compute as pc
 
 from kalshi_pipeline.config import MICRO_PER_CENT
-from kalshi_pipeline.evaluation.decisions import fired, overfits
+from kalshi_pipeline.evaluation.decisions import fired, overfits, validations
 from kalshi_pipeline.evaluation.evidence import Evidence
+from kalshi_pipeline.evaluation.grid import MARKS
 from kalshi_pipeline.evaluation.ledger import ACTION_COLUMNS
 from kalshi_pipeline.evaluation.lineage import Label
-from kalshi_pipeline.evaluation.trials import trials
+from kalshi_pipeline.evaluation.metrics import panel
+from kalshi_pipeline.evaluation.verdict import Cell
 
 Status = Literal["seen", "not seen", "not assessable"]
 MOST_HOLD = 0.90  # plan, section 6.2
@@ -140,35 +142,50 @@ def _reward_hacking(evidence: Evidence, report: Mapping[str, Any]) -> FailureMod
     rows = _judged(evidence)
     decided = sum(sum(rows[name].to_pylist()) for name in ACTION_COLUMNS)
     invalid = sum(rows["invalid_actions"].to_pylist()) / decided if decided else None
-    strict = _per_event(rows, "pnl_micro")
-    mid = _per_event(rows, "pnl_mid_micro")
-    touch = _cell(evidence, report, "touch")
+    own = Cell.of(evidence.case.trading)
+    strict = _cell(evidence, report, "cross", "liquidation")
+    mid = _cell(evidence, report, "cross", "mid")
+    touch = _cell(evidence, report, "touch", "liquidation")
     lenient = [value for value in (mid, touch) if value is not None]
+    judged_in = () if own.headline else (
+        Measured(f"the same, in the cell that was judged: {own}", _per_event(rows, "pnl_micro"),
+                 "cents"),
+    )  # fmt: skip
     flattered = strict is not None and strict <= 0 and any(value > 0 for value in lenient)
     return FailureMode(
         "Reward hacking", "low", "high",
-        _status(bool(lenient), flattered or (invalid or 0.0) > MOST_INVALID),
+        _status(strict is not None and bool(lenient),
+                flattered or (invalid or 0.0) > MOST_INVALID),
         "gains at the mid or by touch fills and not in the headline's cell, or invalid actions "
         f"above {MOST_INVALID:.0%}",
-        (Measured("P&L an event", strict, "cents"),
+        (Measured("P&L an event, headline's cell", strict, "cents"),
          Measured("the same, end marked at mid", mid, "cents"),
          Measured("the same, filled by touch", touch, "cents"),
+         *judged_in,
          Measured("invalid actions, of decisions", invalid, "share")),
         "reward is the change of what liquidation brings, fees on, cross fills, position limit",
     )  # fmt: skip
 
 
 def _regime(report: Mapping[str, Any]) -> FailureMode:
-    tables = report["sessions"]
-    judged = {table["session"]: table["policies"][0] for table in tables}
-    intervals = [each["pnl_interval"] for each in judged.values() if each["pnl_interval"]]
-    apart = any(a[1] < b[0] or b[1] < a[0] for a, b in combinations(intervals, 2))
+    # what was trained on against what was not tells of overfitting, so label by label
+    judged = {
+        table["session"]: (table["policies"][0], " and ".join(table["labels"]))
+        for table in report["sessions"]
+    }
+    intervals = [
+        (each["pnl_interval"], label)
+        for each, label in judged.values()
+        if each["pnl_interval"] and label in set(Label)
+    ]
+    pairs = [(a, b) for (a, one), (b, other) in combinations(intervals, 2) if one == other]
+    apart = any(a[1] < b[0] or b[1] < a[0] for a, b in pairs)
     return FailureMode(
         "Market regime change", "medium", "medium",
-        _status(len(intervals) > 1, apart),
-        "the intervals of two sessions do not meet",
-        tuple(Measured(f"P&L an event, session {session}", each["pnl_cents"], "cents")
-              for session, each in judged.items()),
+        _status(bool(pairs), apart),
+        "the intervals of two sessions of one label do not meet",
+        tuple(Measured(f"P&L an event, session {session} ({label})", each["pnl_cents"], "cents")
+              for session, (each, label) in judged.items()),
         "sessions of other days and underlyings in training, retraining, ensembles of seeds",
     )  # fmt: skip
 
@@ -190,31 +207,29 @@ def _mean(evidence: Evidence, label: Label) -> float | None:
 
 
 def _per_event(rows: Any, column: str) -> float | None:
-    # cents: mean over repeats of a segment, sum over an event's segments, mean over events
+    # cents; rows of one policy
     if not rows.num_rows:
         return None
-    names = ("session", "event", "market", "segment")
-    segments: dict[tuple[Any, ...], list[int]] = {}
-    for *key, value in zip(*(rows[name].to_pylist() for name in (*names, column)), strict=True):
-        segments.setdefault(tuple(key), []).append(value)
-    total = sum(sum(values) / len(values) for values in segments.values())
-    return total / len({key[:2] for key in segments}) / MICRO_PER_CENT
+    totals = panel(rows, [rows["policy"][0].as_py()]).per_event(column)
+    return float(totals.mean()) / MICRO_PER_CENT
 
 
-def _cell(evidence: Evidence, report: Mapping[str, Any], fill_model: str) -> float | None:
-    # the judged policy's P&L in another fill model, all else as in the headline's cell
+def _cell(
+    evidence: Evidence, report: Mapping[str, Any], fill_model: str, mark: str
+) -> float | None:
+    # the judged policy's P&L with fees: of the grid, or of what was played where that is the cell
     for row in report.get("grid") or ():
         asked = (row["policy"], row["fill_model"], row["mark"], row["fees"])
-        if asked == (evidence.case.judged.name, fill_model, "liquidation", True):
+        if asked == (evidence.case.judged.name, fill_model, mark, True):
             return float(row["pnl_cents"])
+    if Cell.of(evidence.case.trading) == Cell(fill_model, "liquidation", fees=True):
+        return _per_event(_judged(evidence), MARKS[mark])
     return None
 
 
 def _scores(evidence: Evidence) -> tuple[float | None, float | None, int]:
     # of validations: the best of an earlier phase, the last of the last one, on common events
-    plan = evidence.case.provenance.get("plan")
-    rows = [row for row in evidence.once(trials).rows
-            if row["kind"] == "validation" and row["plan"] == plan]  # fmt: skip
+    rows = evidence.once(validations)
     phases = sorted({row["phase"] for row in rows})
     if len(phases) < 2:
         return None, None, 0

@@ -38,7 +38,8 @@ def course(phase: str = "phase_1", **columns: Any) -> dict[str, Any]:
     """A training nothing is wrong with."""
     return {
         "phase": phase, "seed": 1, "timesteps": 100_000, "stopped": False, "validations": [],
-        "alerts": [], "dollars": 0.1, "trips": 50, "win_rate": 0.5, "hold_share": 0.4, **columns,
+        "alerts": [], "dollars": 0.1, "trips": 50, "win_rate": 0.5, "hold_share": 0.4,
+        "recipe": "r" * 16, **columns,
     }  # fmt: skip
 
 

@@ -76,6 +76,18 @@ def test_scale_or_refine(changes, best, outcome, word) -> None:
     assert word in found["action"]
 
 
+def test_what_a_superseded_training_scored_is_not_this_ones() -> None:
+    steady, old = trial(1, STEADY, phase="phase_2"), {"recipe": "old"}
+    current = course("phase_2", validations=validations(0.1, 0.2))
+    rows = [trial(2, GOOD[:40] - 20, phase="phase_2"), steady | old, steady | {"seed": 2}]
+    assert point(2, course(), current, trials=rows)["outcome"] == "refine"
+    assert point(2, course(), current, trials=[*rows, steady])["outcome"] == "scale"
+    # published without a recipe: by the steps at which it validated, 1 and 2
+    unnamed = current | {"recipe": None}
+    assert point(2, course(), unnamed, trials=[steady | old])["outcome"] == "scale"
+    assert point(2, course(), unnamed, trials=[steady | {"timesteps": 3}])["outcome"] == "refine"
+
+
 @pytest.mark.parametrize(
     ("answers", "claim", "outcome", "word"),
     [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from kalshi_pipeline.config import TradingConfig
 from kalshi_pipeline.evaluation.evidence import Evidence
 from kalshi_pipeline.evaluation.failure_modes import failure_modes
 from tests.evaluation.past import alert, course, past, trial, validations
@@ -16,8 +18,9 @@ from tests.evaluation.test_selection import GOOD, evidence
 MODES = ("Overfitting", "HOLD", "Catastrophic", "Reward", "Market")
 
 
-def session(number: int, pnl: float, interval: list[float] | None) -> dict[str, Any]:
-    return {"session": number, "policies": [{"pnl_cents": pnl, "pnl_interval": interval}]}
+def session(number: int, pnl: float, interval: list[float] | None, *labels: str) -> dict[str, Any]:
+    return {"session": number, "policies": [{"pnl_cents": pnl, "pnl_interval": interval}],
+            "labels": dict.fromkeys(labels or ["clean_forward"])}  # fmt: skip
 
 
 def mode(name: str, one: Evidence, **report: Any) -> dict[str, Any]:
@@ -66,7 +69,9 @@ def test_holding(held, status) -> None:
 def test_forgetting_is_the_last_phase_far_below_an_earlier_ones_best(last, status) -> None:
     earlier = [trial(1, [4.0] * 20), trial(2, [10.0] * 20)]
     final = [trial(3, [20.0] * 10, phase="phase_3"), trial(4, [last] * 10, phase="phase_3")]
-    found = mode("Catastrophic", judged(GOOD, *earlier, *final))
+    superseded = [trial(5, [90.0] * 20, recipe="old")]
+    courses = [course(), course("phase_3")]
+    found = mode("Catastrophic", judged(GOOD, *earlier, *final, *superseded, courses=courses))
     assert found["status"] == status
     figures = {figure["name"]: figure["value"] for figure in found["figures"]}
     assert figures["best of an earlier phase, an event"] == 10.0
@@ -75,7 +80,8 @@ def test_forgetting_is_the_last_phase_far_below_an_earlier_ones_best(last, statu
 
 
 def test_one_phase_has_nothing_to_forget() -> None:
-    assert mode("Catastrophic", judged(GOOD, trial(1, [1.0])))["status"] == "not assessable"
+    one = judged(GOOD, trial(1, [1.0]), courses=[course()])
+    assert mode("Catastrophic", one)["status"] == "not assessable"
 
 
 def cell(pnl: float, **changes: Any) -> dict[str, Any]:
@@ -100,11 +106,47 @@ def test_reward_hacking(pnl, grid, columns, status) -> None:
 
 
 @pytest.mark.parametrize(
+    ("headline", "status"), [(-5.0, "seen"), (2.0, "not seen"), (None, "not assessable")]
+)
+def test_a_case_judged_by_touch_is_held_to_the_headlines_cell(headline, status) -> None:
+    one = judged(np.full(40, 5.0))
+    case = replace(one.case, trading=TradingConfig(fill_model="touch"))
+    grid = None if headline is None else [cell(5.0), cell(headline, fill_model="cross")]
+    found = mode("Reward", Evidence(case, one.ledger, one.progress), grid=grid)
+    assert found["status"] == status
+    figures = {figure["name"]: figure["value"] for figure in found["figures"]}
+    assert figures["P&L an event, headline's cell"] == headline
+    own = "the same, in the cell that was judged: fill model touch, liquidation mark, fees on"
+    assert figures[own] == 5.0
+    assert own not in {figure["name"] for figure in mode("Reward", one)["figures"]}
+
+
+@pytest.mark.parametrize(
     ("sessions", "status"),
     [
         ([session(1, 5.0, [3.0, 7.0]), session(2, -5.0, [-7.0, -3.0])], "seen"),
         ([session(1, 5.0, [3.0, 7.0]), session(2, 2.0, [-1.0, 4.0])], "not seen"),
         ([session(1, 5.0, [3.0, 7.0]), session(2, -5.0, None)], "not assessable"),
+        # in-sample against clean is overfitting; what is mixed stands against nothing
+        (
+            [session(1, 5.0, [3.0, 7.0], "in_sample"), session(2, -5.0, [-7.0, -3.0])],
+            "not assessable",
+        ),
+        (
+            [
+                session(1, 5.0, [3.0, 7.0], "in_sample", "backward"),
+                session(2, -5.0, [-7.0, -3.0], "in_sample", "backward"),
+            ],
+            "not assessable",
+        ),
+        (
+            [
+                session(1, 5.0, [3.0, 7.0], "in_sample"),
+                session(2, -5.0, [-7.0, -3.0], "in_sample"),
+                session(3, 0.0, [-1.0, 1.0]),
+            ],
+            "seen",
+        ),
     ],
 )
 def test_regime_change(sessions, status) -> None:
