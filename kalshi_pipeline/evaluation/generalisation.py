@@ -92,7 +92,7 @@ def generalisation(evidence: Evidence) -> dict[str, Any]:
     rows = evidence.ledger.filter(pc.equal(evidence.ledger["policy"], case.judged.name))
     known = {underlying_of(event) for event in case.used.events}
     conventions = case.provenance.get("conventions", {})
-    axes: list[tuple[str, Axis]] = [
+    axes: list[tuple[str, Comparison]] = [
         ("sessions", _sessions(rows)),
         ("underlying", _underlyings(rows, known)),
         ("unseen_events", _unseen(rows, case.used.events)),
@@ -106,7 +106,7 @@ def generalisation(evidence: Evidence) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Axis:
+class Comparison:
     """Groups that are compared with one of them, or with another.
 
     Args:
@@ -184,7 +184,7 @@ def _grouped(rows: pa.Table, names: Iterable[str | None]) -> dict[str, Group]:
     return {name: Group.of(name, rows.filter(pc.equal(column, name))) for name in found}
 
 
-def _sessions(rows: pa.Table) -> Axis:
+def _sessions(rows: pa.Table) -> Comparison:
     """Each session against what the policy was trained on, or else chosen on."""
     groups = _grouped(rows, (f"session {session}" for session in rows["session"].to_pylist()))
     trained = rows.filter(pc.equal(rows["label"], Label.IN_SAMPLE.value))
@@ -199,32 +199,32 @@ def _sessions(rows: pa.Table) -> Axis:
             if len(numbers) == 1
             else Group.of("validation sessions", chosen)
         )
-    return Axis(list(groups.values()), reference)
+    return Comparison(list(groups.values()), reference)
 
 
-def _underlyings(rows: pa.Table, known: set[str]) -> Axis:
+def _underlyings(rows: pa.Table, known: set[str]) -> Comparison:
     groups = _grouped(rows, map(underlying_of, rows["event"].to_pylist()))
     seen = [group for name, group in groups.items() if name in known]
-    return Axis(list(groups.values()), seen[0] if len(seen) == 1 else None)
+    return Comparison(list(groups.values()), seen[0] if len(seen) == 1 else None)
 
 
-def _unseen(rows: pa.Table, used: frozenset[str]) -> Axis:
+def _unseen(rows: pa.Table, used: frozenset[str]) -> Comparison:
     names = (
         "events used" if event in used else "unseen events" for event in rows["event"].to_pylist()
     )
     groups = _grouped(rows, names)
-    return Axis(list(groups.values()), groups.get("events used"))
+    return Comparison(list(groups.values()), groups.get("events used"))
 
 
-def _labels(rows: pa.Table) -> Axis:
+def _labels(rows: pa.Table) -> Comparison:
     groups = _grouped(rows, rows["label"].to_pylist())
-    return Axis(list(groups.values()), groups.get(Label.IN_SAMPLE.value))
+    return Comparison(list(groups.values()), groups.get(Label.IN_SAMPLE.value))
 
 
-def _conventions(rows: pa.Table, conventions: Mapping[str, str]) -> Axis:
+def _conventions(rows: pa.Table, conventions: Mapping[str, str]) -> Comparison:
     groups = _grouped(rows, (conventions.get(str(s)) for s in rows["session"].to_pylist()))
     ranked = sorted(groups.values(), key=lambda group: -len(group.events))
-    return Axis(list(groups.values()), ranked[0] if len(ranked) > 1 else None)
+    return Comparison(list(groups.values()), ranked[0] if len(ranked) > 1 else None)
 
 
 def market_counts(rows: pa.Table, evaluation: EvaluationConfig) -> list[dict[str, Any]]:
@@ -295,11 +295,11 @@ def _subsets(
     ]
 
 
-def _universes(evidence: Evidence) -> Axis:
+def _universes(evidence: Evidence) -> Comparison:
     """Markets chosen by the whole session and by its first part alone, over the same time."""
     case = evidence.case
     if case.later is None:
-        return Axis((), None)
+        return Comparison((), None)
     tables: dict[str, list[pa.Table]] = {}
     for session in sorted(case.universes):
         for name, universe in case.later(session).items():
@@ -317,4 +317,4 @@ def _universes(evidence: Evidence) -> Axis:
             rows = rows.filter(pc.equal(rows["label"], Label.CLEAN_FORWARD.value))
         if rows.num_rows:
             groups[name] = Group.of(name, rows)
-    return Axis(list(groups.values()), groups.get(SAME_TIME))
+    return Comparison(list(groups.values()), groups.get(SAME_TIME))

@@ -56,9 +56,8 @@ def grid(evidence: Evidence) -> list[dict[str, Any]]:
 
 def grid_table(evidence: Evidence) -> pa.Table:
     """Every episode of every cell, `GRID_SCHEMA`."""
-    cells = evidence.once(_cells)
     tables = []
-    for config, ledger in cells:
+    for config, ledger in evidence.once(cells):
         model = Cell.of(config).fill_model
         named = ledger.add_column(0, "fees", pa.repeat(config.fees, len(ledger)))
         tables.append(named.add_column(0, "fill_model", pa.repeat(model, len(ledger))))
@@ -72,26 +71,27 @@ def _configs(base: TradingConfig) -> Iterator[TradingConfig]:
             yield replace(base, fill_model=model, queue_alpha=alpha, fees=fees)
 
 
-def _cells(evidence: Evidence) -> list[tuple[TradingConfig, pa.Table]]:
+def cells(evidence: Evidence) -> list[tuple[TradingConfig, pa.Table]]:
+    """Rules of each of the six backtests, and what every policy of the case did under them."""
     case = evidence.case
-    cells = []
+    found = []
     for config in _configs(case.trading):
         fees = "with" if config.fees else "without"
         name = f"{Cell.of(config).fill_model}, {fees} fees"
         own = config == case.trading  # the cell that was played already
         ledger = evidence.scope if own else evidence.under(config, case.policies, name)
-        cells.append((config, ledger))
-    return cells
+        found.append((config, ledger))
+    return found
 
 
 def _rows(evidence: Evidence) -> list[GridRow]:
-    case, cells = evidence.case, evidence.once(_cells)
-    panels = [panel(ledger, case.shown) for _, ledger in cells]
+    case, played = evidence.case, evidence.once(cells)
+    panels = [panel(ledger, case.shown) for _, ledger in played]
     pnl = np.hstack([data.totals[MARKS[mark]] for data in panels for mark in MARKS])
     figures = columns_of(pnl, panels[0].cluster, case.evaluation)
     rows = []
     for n, ((config, _), data, mark) in enumerate(
-        (cell, data, mark) for cell, data in zip(cells, panels, strict=True) for mark in MARKS
+        (cell, data, mark) for cell, data in zip(played, panels, strict=True) for mark in MARKS
     ):
         cell = replace(Cell.of(config), mark=mark)
         judged = n * len(case.shown)

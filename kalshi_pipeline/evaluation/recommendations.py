@@ -14,8 +14,6 @@ from typing import Any
 from kalshi_pipeline.config import CENTI_PER_CONTRACT, MICRO_PER_CENT
 from kalshi_pipeline.evaluation.evidence import Evidence
 
-MIN_SEEDS = 5  # evaluation.md, section 5
-
 
 @dataclass(frozen=True)
 class Recommendation:
@@ -102,10 +100,11 @@ def _training(evidence: Evidence, report: Mapping[str, Any]) -> Iterator[Recomme
                 f"decision point {decision['point']} ({decision['when']})",
             )
     seeds = max(1, len(evidence.case.seeds))
-    if seeds < MIN_SEEDS:
+    least = evidence.case.evaluation.min_seeds
+    if seeds < least:
         yield Recommendation(
             "training",
-            f"Train {MIN_SEEDS} seeds or more (`seeds = {MIN_SEEDS}` in the plan).",
+            f"Train {least} seeds or more (`seeds = {least}` in the plan).",
             f"{seeds} {'was' if seeds == 1 else 'were'} trained: how much of it is luck is unknown",
         )
     chosen = report.get("selection") or {}

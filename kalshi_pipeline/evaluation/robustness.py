@@ -5,16 +5,19 @@ Source: training plan, section 8.1; `docs/EVALUATION.md`, "Robustness".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from kalshi_pipeline.config import CENTI_PER_CONTRACT, MICRO_PER_DOLLAR, TradingConfig
 from kalshi_pipeline.evaluation.baselines import Always, PassiveTwoSided, Shuffled
 from kalshi_pipeline.evaluation.columns import columns_of
 from kalshi_pipeline.evaluation.evidence import Evidence
+from kalshi_pipeline.evaluation.grid import cells
 from kalshi_pipeline.evaluation.metrics import panel
 from kalshi_pipeline.evaluation.policies import Policy
 from kalshi_pipeline.evaluation.verdict import Cell
@@ -65,8 +68,8 @@ def robustness(evidence: Evidence) -> dict[str, Any]:
 
     Returns:
         `curves`: for each axis `{axis, unit, points}`, a point `{setting, value, policy, pnl_cents,
-        pnl_interval}`, per event. `queue_break_even_alpha`: see `break_even_alpha`, of the judged
-        policy; `break_even_alphas` the same of each.
+        pnl_interval}`, per event. `queue_break_even_alpha`: see the function `break_even_alphas`,
+        of the judged policy; `break_even_alphas` the same of each.
     """
     found = axes(evidence.case.trading)
     measured = _measured(evidence, found)
@@ -78,7 +81,16 @@ def robustness(evidence: Evidence) -> dict[str, Any]:
             for point in measured[setting.rules]
         ]
         curves.append({"axis": axis.name, "unit": axis.unit, "points": points})
-    alphas = {policy.name: break_even_alpha(evidence, policy) for policy in _policies(evidence)}
+    alphas = break_even_alphas(
+        evidence,
+        {
+            round(100 * alpha): {
+                point["policy"]: point["pnl_cents"] > 0
+                for point in measured[_queue(evidence.case.trading, alpha), 1.0]
+            }
+            for alpha in QUEUE_ALPHAS
+        },
+    )
     return {
         "curves": curves,
         "queue_break_even_alpha": alphas[evidence.case.judged.name],
@@ -87,7 +99,7 @@ def robustness(evidence: Evidence) -> dict[str, Any]:
 
 
 def axes(base: TradingConfig) -> tuple[Axis, ...]:
-    """Every curve, worst to best or least to most."""
+    """Every curve, worst to best or least to most, through the rules as they are."""
     return (
         Axis("starting_capital", "$", tuple(_numbers(base, "cash_start_micro", CAPITAL_DOLLARS))),
         Axis("position_limit", "contracts",
@@ -111,16 +123,20 @@ _UNIT = {
 
 
 def _numbers(base: TradingConfig, field: str, values: Sequence[int]) -> list[Setting]:
-    return [
-        Setting(f"{value:,}", value, replace(base, **{field: value * _UNIT[field]}))  # type: ignore[arg-type]
-        for value in values
-    ]
+    # the value as it is lies among them
+    unit, own = _UNIT[field], getattr(base, field)
+    found = []
+    for raw in sorted({own, *(value * unit for value in values)}):
+        value = raw / unit if raw % unit else raw // unit
+        found.append(Setting(f"{value:,}", value, replace(base, **{field: raw})))
+    return found
 
 
 def _fill_models(base: TradingConfig) -> list[Setting]:
+    own = {base.queue_alpha} if base.fill_model == "queue" else set()
     configs = [
         replace(base, fill_model="cross"),
-        *(_queue(base, alpha) for alpha in QUEUE_ALPHAS),
+        *(_queue(base, alpha) for alpha in sorted(own.union(QUEUE_ALPHAS))),
         replace(base, fill_model="touch"),
     ]
     return [Setting(Cell.of(config).fill_model, None, config) for config in configs]
@@ -146,7 +162,11 @@ def _measured(
     distinct = {s.rules: f"{axis.name} {s.name}" for axis in found for s in axis.settings}
     panels = []
     for (config, multiple), name in distinct.items():
-        ledger = evidence.under(config, policies, name, evidence.once(_scaled)[multiple])
+        ledger = None
+        if multiple == 1.0:
+            ledger = _played_already(evidence, config, policies)
+        if ledger is None:
+            ledger = evidence.under(config, policies, name, evidence.once(_scaled)[multiple])
         panels.append(panel(ledger, names))
     pnl = np.hstack([data.totals["pnl_micro"] for data in panels])
     figures = columns_of(pnl, panels[0].cluster, evidence.case.evaluation)
@@ -158,6 +178,19 @@ def _measured(
             for name, (cents, interval) in zip(names, means, strict=True)
         ]
     return measured
+
+
+def _played_already(
+    evidence: Evidence, config: TradingConfig, policies: Sequence[Policy]
+) -> pa.Table | None:
+    # the grid plays every policy of the case with the same chance: in its cells nothing is new
+    if any(policy not in evidence.case.policies for policy in policies):
+        return None
+    for cell, ledger in evidence.once(cells):
+        if cell == config:
+            names = pa.array([policy.name for policy in policies])
+            return ledger.filter(pc.is_in(ledger["policy"], names))
+    return None
 
 
 def _scaled(evidence: Evidence) -> dict[float, Mapping[int, Universe]]:
@@ -177,26 +210,49 @@ def with_fees(universe: Universe, multiple: float) -> Universe:
     return Universe(universe.tape._replace(fee_schedule=schedule), universe.episodes)
 
 
-def break_even_alpha(evidence: Evidence, policy: Policy) -> float | None:
+def break_even_alphas(
+    evidence: Evidence, known: Mapping[int, Mapping[str, bool]]
+) -> dict[str, float | None]:
     """Share of unexplained decreases that must be trades for a policy to earn anything.
 
     The smallest whole percentage at which P&L per event is above 0 under `queue`, sought between
     the first of `QUEUE_ALPHAS` with a gain and the one before it: as if what is earned rose with
-    alpha there. None where none of them gains.
+    alpha there. All policies are halved in step, so that those that stand at one percentage play
+    together and who follows another one finds its steps.
+
+    Args:
+        evidence: whose policies.
+        known: percentage -> policy -> whether it gains, for each of `QUEUE_ALPHAS`.
+
+    Returns:
+        Policy -> its alpha; None where none of `QUEUE_ALPHAS` gains.
     """
+    tried = sorted(known)
+    first = {
+        policy.name: next((percent for percent in tried if known[percent][policy.name]), None)
+        for policy in evidence.once(_policies)
+    }
+    # policy -> the most percent known to bring nothing, the fewest known to gain
+    between = {
+        name: (tried[tried.index(percent) - 1], percent)
+        for name, percent in first.items()
+        if percent is not None and percent != tried[0]
+    }
+    while wide := {name: sum(ends) // 2 for name, ends in between.items() if ends[1] - ends[0] > 1}:
+        for percent in sorted(set(wide.values())):
+            names = {name for name, middle in wide.items() if middle == percent}
+            for name, gain in _gains(evidence, percent, names).items():
+                low, high = between[name]
+                between[name] = (low, percent) if gain else (percent, high)
+    found = {name: None if one is None else one / 100 for name, one in first.items()}
+    return found | {name: high / 100 for name, (_, high) in between.items()}
 
-    def gains(percent: int) -> bool:
-        config = _queue(evidence.case.trading, percent / 100)
-        name = f"{Cell.of(config).fill_model}, break-even"
-        ledger = evidence.under(config, [policy], name)
-        return bool(panel(ledger, [policy.name]).totals["pnl_micro"].sum() > 0)
 
-    known = [round(100 * alpha) for alpha in QUEUE_ALPHAS]
-    first = next((percent for percent in known if gains(percent)), None)
-    if first is None or first == known[0]:
-        return None if first is None else first / 100
-    below = known[known.index(first) - 1]
-    while first - below > 1:
-        middle = (first + below) // 2
-        first, below = (middle, below) if gains(middle) else (first, middle)
-    return first / 100
+def _gains(evidence: Evidence, percent: int, names: Collection[str]) -> dict[str, bool]:
+    # policy -> whether it gains at this share
+    config = _queue(evidence.case.trading, percent / 100)
+    policies = [policy for policy in evidence.once(_policies) if policy.name in names]
+    ledger = evidence.under(config, policies, f"{Cell.of(config).fill_model}, break-even")
+    order = [policy.name for policy in policies]
+    earned = panel(ledger, order).totals["pnl_micro"].sum(axis=0)
+    return {name: bool(total > 0) for name, total in zip(order, earned, strict=True)}

@@ -21,7 +21,7 @@ from kalshi_pipeline.evaluation.evidence import Case, Evidence, gather
 from kalshi_pipeline.evaluation.grid import GRID_SCHEMA, grid, grid_table
 from kalshi_pipeline.evaluation.lineage import Lineage
 from kalshi_pipeline.evaluation.metrics import measure, panel
-from kalshi_pipeline.evaluation.robustness import axes, break_even_alpha, robustness, with_fees
+from kalshi_pipeline.evaluation.robustness import axes, robustness, with_fees
 from kalshi_pipeline.trading.actions import Action
 from kalshi_pipeline.trading.tape import Universe
 from tests.evaluation.universes import named_universe, ranges
@@ -205,7 +205,8 @@ def fading() -> Universe:
 
 def test_the_share_of_decreases_that_must_be_trades_is_found_to_the_percent() -> None:
     evidence = evidence_of({1: fading()})
-    alpha = break_even_alpha(evidence, PassiveTwoSided())
+    alphas = robustness(evidence)["break_even_alphas"]
+    alpha = alphas["Passive two-sided"]
     assert alpha is not None
     assert 0.5 < alpha <= 1.0
 
@@ -216,14 +217,54 @@ def test_the_share_of_decreases_that_must_be_trades_is_found_to_the_percent() ->
 
     assert earned(alpha) > 0
     assert earned(round(alpha - 0.01, 2)) <= 0
-    assert break_even_alpha(evidence, Always(Action.HOLD)) is None
+    assert alphas["Hold"] is None
 
 
 def test_who_gains_by_trades_alone_needs_no_decreases() -> None:
     messages = [book(0, (4_800, 100), (5_200, 100))]
     messages += [trade(1_000 * t, 4_800 if t % 2 else 5_200, 100, t % 2) for t in range(1, 60)]
     evidence = evidence_of({1: universe_from_messages([messages], fee_schedule=(0, 0, 100, 0))})
-    assert break_even_alpha(evidence, PassiveTwoSided()) == 0.0
+    assert robustness(evidence)["break_even_alphas"]["Passive two-sided"] == 0.0
+
+
+def test_nothing_is_played_twice() -> None:
+    judged = RandomUniform()
+    seen: list[str] = []
+    evidence = evidence_of(
+        {1: fading()}, judged=judged,
+        baselines=(Always(Action.HOLD), Shuffled(judged), PassiveTwoSided()),
+    )  # fmt: skip
+    evidence = replace(evidence, progress=seen.append)
+    found = robustness(evidence)
+    grid(evidence)
+    assert len(seen) == len(set(seen))
+    # all four under the rules of no cell of the grid, and the quoter alone to find its percentage
+    cells = [line for line in seen if " fees, " in line]
+    asked = [line for line in seen if "break-even" in line]
+    settings = {s.rules for axis in axes(evidence.case.trading) for s in axis.settings}
+    assert len(cells) == 5 * 4  # the sixth was judged
+    assert len(seen) == len(cells) + 4 * (len(settings) - 3) + len(asked)
+    assert 0 < len(asked) <= 6
+    assert all("Passive two-sided" in line for line in asked)
+    # and comes to the same as what is played anew
+    alone = replace(evidence, case=replace(evidence.case, baselines=()), progress=lambda _: None)
+    assert robustness(alone) == found
+
+
+def test_a_curve_passes_through_rules_that_are_not_on_its_axis() -> None:
+    base = TradingConfig(
+        fill_model="queue", queue_alpha=0.3, latency_ms=100, position_limit_centi=450,
+        order_size_centi=300, cash_start_micro=50_000_000,
+    )  # fmt: skip
+    for axis in axes(base):
+        assert [setting.rules for setting in axis.settings].count((base, 1.0)) == 1, axis.name
+        values = [setting.value for setting in axis.settings if setting.value is not None]
+        assert values == sorted(values)
+    names = {axis.name: [setting.name for setting in axis.settings] for axis in axes(base)}
+    assert names["latency"] == ["0", "100", "250", "1,000", "5,000"]
+    assert names["position_limit"] == ["1", "3", "4.5", "10", "30"]
+    assert names["fill_model"] == ["cross", "queue(0)", "queue(0.3)", "queue(0.5)", "queue(1)",
+                                   "touch"]  # fmt: skip
 
 
 def test_every_axis_changes_one_rule() -> None:

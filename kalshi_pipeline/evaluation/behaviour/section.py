@@ -41,7 +41,6 @@ from kalshi_pipeline.trading.actions import ACTIONS, Action
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_RANDOM = "Random"
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from kalshi_pipeline.errors import EvaluationError
 from kalshi_pipeline.evaluation.backtest import play, repeats_of
+from kalshi_pipeline.evaluation.baselines import RandomUniform
 from kalshi_pipeline.evaluation.evidence import Evidence
 from kalshi_pipeline.evaluation.policies import Follower, Policy, cheats
 from kalshi_pipeline.trading.record import Fills, Trace
 from kalshi_pipeline.trading.tape import Universe
 
 Ints = NDArray[np.int64]
-
-_RANDOM = "Random"
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def _shown(evidence: Evidence) -> list[Policy]:
                 baseline, case.evaluation
             )
     wanted = {max(pnl, key=lambda name: pnl[name])} if pnl else set()
-    return [case.judged, *(b for b in case.baselines if b.name in wanted | {_RANDOM})]
+    return [case.judged, *(b for b in case.baselines if b.name in wanted | {RandomUniform.name})]
 
 
 def _detail(evidence: Evidence, policy: Policy, judged: Detail | None) -> Detail:

@@ -176,7 +176,6 @@ def bca_interval(
 
 
 @cache
-@cache
 def _tail(confidence: float, units: int | None) -> float:
     tail = (1.0 - confidence) / 2.0
     if units is None:
