@@ -20,7 +20,6 @@ from kalshi_pipeline.storage.seals import (
     is_sealed_by_hand,
     open_session,
     opening_of,
-    sealed_by_hand,
 )
 
 _OF_AN_OPENING = ("checkpoint", "plan", "reason", "opened_ms")
@@ -61,13 +60,6 @@ def is_sealed(warehouse: Warehouse, session: int) -> bool:
     return is_sealed_by_hand(warehouse, session) or any(
         session in load_plan(name).sealed for name in plan_names()
     )
-
-
-def closed_sessions(warehouse: Warehouse) -> tuple[int, ...]:
-    """Sealed sessions that nobody has opened yet, ascending."""
-    planned = {session for name in plan_names() for session in load_plan(name).sealed}
-    sealed = sorted(planned | set(sealed_by_hand(warehouse)))
-    return tuple(session for session in sealed if opening_of(warehouse, session) is None)
 
 
 def seals_of(

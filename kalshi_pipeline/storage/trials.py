@@ -133,16 +133,6 @@ def record_rows(warehouse: Warehouse, trials: pa.Table) -> Path:
     return path
 
 
-def ledger_hash(warehouse: Warehouse, *, without: str | None = None) -> str:
-    """Hash of all that is recorded; 16 digits.
-
-    Args:
-        warehouse: whose ledger.
-        without: digest of a recipe whose own trials do not count.
-    """
-    return digest_of([path.name for path in _files(warehouse, without)])
-
-
 def read_trials(warehouse: Warehouse, *, without: str | None = None) -> pa.Table:
     """All that is recorded, `TRIAL_SCHEMA`, in an order that does not change.
 

@@ -10,7 +10,7 @@ import pytest
 
 from kalshi_pipeline import sealed
 from kalshi_pipeline.errors import AlreadyOpened, CorruptFile, SessionSealed
-from kalshi_pipeline.sealed import closed_sessions, open_for, refuse_sealed, seals_of
+from kalshi_pipeline.sealed import open_for, refuse_sealed, seals_of
 from kalshi_pipeline.storage.publish import Warehouse
 from kalshi_pipeline.storage.seals import Opening, open_session, opening_of, seal
 
@@ -28,7 +28,8 @@ def test_a_session_is_sealed_once(warehouse):
     assert not seal(warehouse, 71, 6)
     note = warehouse.root / "seals" / "session=71" / "sealed" / "seal.json"
     assert json.loads(note.read_bytes()) == {"session": 71, "sealed_ms": 5}
-    assert closed_sessions(warehouse) == (71,)
+    with pytest.raises(SessionSealed):
+        refuse_sealed(warehouse, [71], "a training")
 
 
 def test_an_opening_is_kept_with_its_date_checkpoint_and_reason(warehouse):
@@ -38,7 +39,7 @@ def test_an_opening_is_kept_with_its_date_checkpoint_and_reason(warehouse):
         71, "a" * 16, "training_plan", "why", 9
     )
     assert opening_of(warehouse, 71) == Opening(71, "a" * 16, "training_plan", "why", 9)
-    assert closed_sessions(warehouse) == ()
+    refuse_sealed(warehouse, [71], "a training")
 
 
 def test_opened_again_for_the_same_checkpoint_the_first_opening_stands(warehouse):
