@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from kalshi_pipeline import stages
 from kalshi_pipeline.config import EvaluationConfig
 from kalshi_pipeline.errors import IncompatibleCheckpoint, MissingParent
-from kalshi_pipeline.past import candidates_of, course_by_hand, record_judged, trials_on
+from kalshi_pipeline.past import candidates_of, course_by_hand, record_judged, rules_of, trials_on
 from kalshi_pipeline.plan_evaluation import LEARNED
 from kalshi_pipeline.plan_stages import TRAINING_VERSION
 from kalshi_pipeline.recordings.sources import SessionSources
@@ -280,8 +280,13 @@ def evaluate(
     found = sum(len(universe) for universe in universes.values())
     repeats = max(1, math.ceil(episodes / max(found, 1)))
     later = partial(causal_universes, warehouse, min_episode_steps=min_episode_steps)
-    judged = _judged(warehouse, checkpoint, universes, exclusions, later, repeats, progress)
-    record_judged(warehouse, judged.tables[TRIALS], _own(checkpoint, sessions))
+    evaluation = replace(EvaluationConfig(), stochastic_repeats=repeats)
+    rules = rules_of(checkpoint.state.trading, evaluation, min_episode_steps)
+    own = digest_of([BY_HAND, checkpoint.content_hash, sorted(sessions), rules])
+    judged = _judged(
+        warehouse, checkpoint, universes, exclusions, later, evaluation, (own, rules), progress
+    )
+    record_judged(warehouse, judged.tables[TRIALS], own)
     pages = {
         "report.json": render_json(judged.report),
         "report.html": render_html(judged.report),
@@ -303,9 +308,11 @@ def _judged(
     universes: Mapping[int, Universe],
     exclusions: Sequence[Mapping[str, Any]],
     later: Callable[[int], Mapping[str, Universe]],
-    repeats: int,
+    evaluation: EvaluationConfig,
+    known_by: tuple[str, str],
     progress: Callable[[str], None],
 ) -> Evaluation:
+    # known by its own digest and that of its rules: asked for again, its trials are the same
     from kalshi_pipeline.evaluation.baselines import baselines
     from kalshi_pipeline.evaluation.evaluate import evaluate as evaluated
     from kalshi_pipeline.evaluation.evidence import Case, Past
@@ -313,9 +320,8 @@ def _judged(
     from kalshi_pipeline.learning.policy import NetworkPolicy, untrained
 
     state = checkpoint.state
-    own = _own(checkpoint, tuple(universes))
+    own, rules = known_by
     seals = seals_of(warehouse, universes, checkpoint.content_hash)
-    evaluation = replace(EvaluationConfig(), stochastic_repeats=repeats)
     learned = NetworkPolicy(checkpoint, name=LEARNED, stochastic=True)
     likeliest = NetworkPolicy(checkpoint, name=f"{LEARNED}, likeliest action", stochastic=False)
     chose = {entry.session for entry in state.selected_on}
@@ -345,18 +351,13 @@ def _judged(
         exclusions=exclusions,
         past=Past(
             trials=trials_on(warehouse, chose.union(universes), own),
-            candidates=candidates_of([learned, likeliest], BY_HAND, own, state.trading),
+            candidates=candidates_of([learned, likeliest], BY_HAND, own, rules),
             training=[course_by_hand(checkpoint)],
             sealed=[seal.told() for seal in seals.values()],
         ),
         later=later,
     )
     return evaluated(case, progress)
-
-
-def _own(checkpoint: Checkpoint, sessions: Sequence[int]) -> str:
-    # as the trials of an evaluation by hand are known by: asked for again, they are the same
-    return digest_of([BY_HAND, checkpoint.content_hash, sorted(sessions)])
 
 
 def _parquet(rows: pa.Table) -> bytes:

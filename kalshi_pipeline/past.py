@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kalshi_pipeline.config import TradingConfig
+from kalshi_pipeline.config import EvaluationConfig, TradingConfig
 from kalshi_pipeline.storage.checkpoints import seed_folder
 from kalshi_pipeline.storage.publish import EXPORTS, Generation, Warehouse
 from kalshi_pipeline.storage.trials import (
@@ -51,8 +51,27 @@ def trials_on(warehouse: Warehouse, sessions: Iterable[int], without: str) -> pa
     return trials.filter(pa.array(scored, pa.bool_()))
 
 
+def rules_of(trading: TradingConfig, evaluation: EvaluationConfig, min_episode_steps: int) -> str:
+    """Digest of all that a judged figure may be drawn anew by: another chance is another trial.
+
+    Args:
+        trading: rules of the episodes.
+        evaluation: seed, repeats and lanes decide what chance a policy has.
+        min_episode_steps: shortest segment that becomes an episode.
+    """
+    return digest_of(
+        [
+            asdict(trading),
+            evaluation.seed,
+            evaluation.stochastic_repeats,
+            evaluation.n_envs,
+            min_episode_steps,
+        ]
+    )
+
+
 def candidates_of(
-    policies: Iterable[NetworkPolicy], plan: str, recipe: str, trading: TradingConfig
+    policies: Iterable[NetworkPolicy], plan: str, recipe: str, rules: str
 ) -> dict[str, dict[str, Any]]:
     """Name of each policy -> the columns of the ledger that say who it is.
 
@@ -60,9 +79,8 @@ def candidates_of(
         policies: judged one and variants.
         plan: whose, or `by_hand`.
         recipe: digest of the evaluation.
-        trading: rules of the episodes.
+        rules: see `rules_of`.
     """
-    rules = digest_of(asdict(trading))
     return {
         policy.name: {
             "kind": "evaluation",
@@ -112,6 +130,7 @@ def courses_of(phase: str, trained: Generation) -> list[dict[str, Any]]:
             {
                 "phase": phase,
                 "seed": entry["seed"],
+                "run": entry.get("run"),
                 "timesteps": records[-1]["timesteps"] if records else entry["timesteps"],
                 "stopped": course["stopped"],
                 "recipe": course.get("recipe"),
@@ -132,6 +151,7 @@ def course_by_hand(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "phase": state.phase,
         "seed": state.seed,
+        "run": None,
         "timesteps": state.timesteps,
         "stopped": bool(state.alerts.get("stop", False)),
         "recipe": None,

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from kalshi_pipeline.errors import NotPublished
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
-from kalshi_pipeline.past import candidates_of, courses_of, record_judged, trials_on
+from kalshi_pipeline.past import candidates_of, courses_of, record_judged, rules_of, trials_on
 from kalshi_pipeline.plan_stages import EVALUATION, phase_name
 from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.sealed import Seal, seals_of
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from kalshi_pipeline.learning.policy import NetworkPolicy
     from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry
 
-EVALUATION_VERSION = "10"  # raise when equal inputs give another report
+EVALUATION_VERSION = "11"  # raise when equal inputs give another report
 LEARNED = "Learned"  # the judged policy, as reports call it
 
 
@@ -146,7 +146,12 @@ def _case(
         ],
         past=Past(
             trials=trials,
-            candidates=candidates_of(policies, plan.name, own, plan.trading),
+            candidates=candidates_of(
+                policies,
+                plan.name,
+                own,
+                rules_of(plan.trading, plan.evaluation, plan.min_episode_steps),
+            ),
             training=[
                 course for phase in plan.phases for course in _courses(warehouse, plan, phase)
             ],

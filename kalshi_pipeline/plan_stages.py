@@ -160,6 +160,7 @@ def _publish(
             trained.append(
                 {
                     "seed": seed,
+                    "run": digests[seed],  # as the trials ledger knows its validations
                     "timesteps": result.best.state.timesteps,
                     "timesteps_total": result.best.state.timesteps_total,
                     "validation": max((score for _, score in result.validations), default=None),

@@ -8,20 +8,26 @@ sessions".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kalshi_pipeline.errors import SessionSealed
+from kalshi_pipeline.errors import CorruptFile, SessionSealed
 from kalshi_pipeline.plans import load_plan, plan_names
+from kalshi_pipeline.storage.checkpoints import TRAINER
 from kalshi_pipeline.storage.publish import Warehouse
 from kalshi_pipeline.storage.seals import (
     Opening,
     is_sealed_by_hand,
+    looked_at_when_sealed,
     open_session,
     opening_of,
+    seal,
 )
+from kalshi_pipeline.storage.trials import read_trials
 
+_RUN = "run.json"  # of a training run: `learning/runs.py`
 _OF_AN_OPENING = ("checkpoint", "plan", "reason", "opened_ms")
 
 
@@ -41,18 +47,74 @@ class Seal:
 
     @property
     def first_look(self) -> bool:
-        """Whether it was opened for what is judged now."""
-        return self.opening is not None and self.opening.checkpoint == self.checkpoint
+        """Whether it was opened for what is judged now, and nothing had looked at it before."""
+        return (
+            self.opening is not None
+            and self.opening.checkpoint == self.checkpoint
+            and not self.opening.before
+        )
 
     def told(self) -> dict[str, Any]:
         """As the report shows it."""
+        before = self.opening.before if self.opening else ()
         status = "opened for this checkpoint" if self.first_look else "opened before"
+        if before:
+            status = f"looked at before it was sealed: {', '.join(before)}"
         return {
             "session": self.session,
             "status": status if self.opening else "sealed, not opened",
             "first_look": self.first_look if self.opening else None,
             **{name: getattr(self.opening, name, None) for name in _OF_AN_OPENING},
         }
+
+
+def seal_session(warehouse: Warehouse, session: int, now_ms: int) -> tuple[bool, tuple[str, ...]]:
+    """Seal a session by hand; one that was looked at before is sealed, and never a first look.
+
+    Returns:
+        Whether it was not sealed by hand before; what has looked at it.
+
+    Raises:
+        CorruptFile: the trials ledger or a checkpoint is damaged: who looked cannot be told.
+    """
+    before = looks_at(warehouse, session)
+    return seal(warehouse, session, now_ms, before), before
+
+
+def looks_at(warehouse: Warehouse, session: int) -> tuple[str, ...]:
+    """Who has judged, chosen or learned by a session in this warehouse, in a few words each.
+
+    The trials ledger says what was scored on it; the lineage of every checkpoint that lies in the
+    warehouse, of a published phase or of a run, what was trained on it or chosen by it.
+
+    Raises:
+        CorruptFile: the ledger or a checkpoint is damaged: who looked cannot be told.
+    """
+    found = {
+        f"{'judged' if row['kind'] == 'evaluation' else 'validated'} by {row['plan']}"
+        for row in read_trials(warehouse).select(["kind", "plan", "sessions"]).to_pylist()
+        if session in row["sessions"]
+    }
+    for path in (*warehouse.root.rglob(TRAINER), *warehouse.root.glob(f"trained_models/*/{_RUN}")):
+        if path.parent.name.startswith("unusable"):
+            continue  # damaged, and set aside: its run says what it learned from
+        try:
+            told = json.loads(path.read_bytes())
+            used = told["key"]["sessions"] if path.name == _RUN else _sessions(told["lineage"])
+            if session in used:
+                found.add("trained on")
+            if session in _sessions(told.get("selected_on", ())):
+                found.add("chosen by")
+        except (ValueError, TypeError, KeyError) as error:
+            raise CorruptFile(
+                "a checkpoint's lineage cannot be read: who looked at a session is not known",
+                value=str(path),
+            ) from error
+    return tuple(sorted(found))
+
+
+def _sessions(ranges: Iterable[Mapping[str, Any]]) -> set[Any]:
+    return {entry["session"] for entry in ranges}
 
 
 def is_sealed(warehouse: Warehouse, session: int) -> bool:
@@ -122,9 +184,14 @@ def open_for(
     Raises:
         SessionSealed: no reason is given, or the session is not sealed: there is nothing to open.
         AlreadyOpened: it was opened for another checkpoint.
+        CorruptFile: who looked at it before cannot be told.
     """
     if not is_sealed(warehouse, session):
         raise SessionSealed("it is not sealed: there is nothing to open", session=session)
     if not reason.strip():
         raise SessionSealed("it is opened on purpose: say why", session=session, rule="reason")
-    return open_session(warehouse, Opening(session, checkpoint, plan, reason.strip(), now_ms))
+    seen = {*looks_at(warehouse, session), *looked_at_when_sealed(warehouse, session)}
+    before = tuple(sorted(seen))  # nothing looks at it while it is sealed
+    return open_session(
+        warehouse, Opening(session, checkpoint, plan, reason.strip(), now_ms, before)
+    )

@@ -280,6 +280,12 @@ def test_an_evaluation_counts_what_was_tried_and_is_a_trial_itself(warehouse, tr
     assert len(rows) == before + 2
     again, _ = judged(warehouse, trained.folder, (901,), 1)
     assert read_trials(warehouse).num_rows == before + 2
+    # played anew with other chance, or on other episodes, it is a further trial of each
+    judged(warehouse, trained.folder, (901,), 1_000)
+    assert read_trials(warehouse).num_rows == before + 4
+    distinct = {(row["weights"], row["policy"], row["config"]) for row in rows}
+    drawn = {(r["weights"], r["policy"], r["config"]) for r in read_trials(warehouse).to_pylist()}
+    assert len(drawn) == len(distinct) + 2
     told = pq.read_table(again.report.with_name("trials.parquet")).to_pylist()
     assert sum(row["recipe"] == own[0]["recipe"] for row in told) == 2
 

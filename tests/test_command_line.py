@@ -12,6 +12,8 @@ from kalshi_pipeline.config import CONFIGS
 from kalshi_pipeline.errors import PlanError
 from kalshi_pipeline.storage.publish import Recipe, Warehouse
 from kalshi_pipeline.storage.seals import opening_of, sealed_by_hand
+from kalshi_pipeline.storage.trials import record_rows
+from tests.evaluation.past import table, trial
 
 
 def text_of(value):
@@ -84,6 +86,11 @@ def test_a_session_is_sealed_and_opened_from_the_command_line(tmp_path, monkeypa
     assert (opening.checkpoint, opening.plan, opening.reason) == (checkpoint, "quick", "the end")
     assert opening.opened_ms > 1_700_000_000_000
     assert "opened 20" in capsys.readouterr().out
+
+    row = trial(1, [0.5], recipe="a" * 16, sessions=[10], kind="evaluation")
+    record_rows(warehouse, table([row]))
+    assert cli.main(["sessions", "seal", "10"]) == 0
+    assert "session 10: sealed; it was looked at (judged by made_up)" in capsys.readouterr().out
 
     assert cli.main(["sessions", "open", "9", "--plan", "quick", "--reason", "why"]) == 1
     assert "nothing to open" in capsys.readouterr().err

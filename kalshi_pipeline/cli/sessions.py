@@ -121,12 +121,15 @@ def _add_seals(actions: Any) -> None:
 
 
 def _seal(options: argparse.Namespace) -> None:
-    from kalshi_pipeline.storage.seals import seal
+    from kalshi_pipeline.sealed import seal_session
 
     warehouse = open_warehouse(warehouse_root())
     for session in options.session:
-        new = seal(warehouse, session, _now_ms())
-        print(f"session {session}: {'sealed' if new else 'was sealed before'}")
+        new, looks = seal_session(warehouse, session, _now_ms())
+        told = "sealed" if new else "was sealed before"
+        if new and looks:
+            told += f"; it was looked at ({', '.join(looks)}), so no look at it is the first"
+        print(f"session {session}: {told}")
 
 
 def _open(options: argparse.Namespace) -> None:

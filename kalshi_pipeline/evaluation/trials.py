@@ -150,10 +150,15 @@ def _judged(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def _missing(rows: Iterable[Mapping[str, Any]], training: Iterable[Mapping[str, Any]]) -> int:
-    # a course of training says how often it validated: rows taken away do not lower N
-    known = {(row["phase"], row["seed"], row["timesteps"]) for row in rows}
+    # a course of training says how often it validated: rows taken away do not lower N. A run's
+    # trials are known by its digest; what was published before it was noted, by phase and seed.
+    listed = list(rows)
+    by_run = {(row["recipe"], row["timesteps"]) for row in listed}
+    by_phase = {(row["phase"], row["seed"], row["timesteps"]) for row in listed}
     return sum(
-        (course["phase"], course["seed"], scored["timesteps_total"]) not in known
+        (course["run"], scored["timesteps_total"]) not in by_run
+        if course.get("run")
+        else (course["phase"], course["seed"], scored["timesteps_total"]) not in by_phase
         for course in training
         for scored in course["validations"]
     )

@@ -9,6 +9,7 @@ Each is written once and never changed: whoever comes second finds the first.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Opening:
         plan: whose checkpoint that is, or `by_hand`.
         reason: why now, in its opener's words.
         opened_ms: when; Unix milliseconds.
+        before: what had looked at the session before it was sealed: then no look is the first.
     """
 
     session: int
@@ -40,18 +42,35 @@ class Opening:
     plan: str
     reason: str
     opened_ms: int
+    before: tuple[str, ...] = ()
 
 
-def seal(warehouse: Warehouse, session: int, sealed_ms: int) -> bool:
+def seal(warehouse: Warehouse, session: int, sealed_ms: int, before: Sequence[str] = ()) -> bool:
     """Seal a session; whether it was not sealed by hand before.
 
     Args:
         warehouse: where it is noted.
         session: its id; it need not be recorded yet.
         sealed_ms: now; Unix milliseconds.
+        before: what has looked at it already.
     """
-    note = {"session": session, "sealed_ms": sealed_ms}
+    note = {"session": session, "sealed_ms": sealed_ms, "before": list(before)}
     return _once(warehouse, session, _SEALED, {_SEAL: canonical_json(note).encode()})
+
+
+def looked_at_when_sealed(warehouse: Warehouse, session: int) -> tuple[str, ...]:
+    """What had looked at a session when it was sealed by hand; empty of one that was not.
+
+    Raises:
+        CorruptFile: what was written of it is damaged.
+    """
+    folder = _home(warehouse, session) / _SEALED
+    if not folder.exists():
+        return ()
+    try:
+        return tuple(map(str, json.loads(read_folder(folder)[_SEAL]).get("before", ())))
+    except (ValueError, TypeError, KeyError) as error:
+        raise CorruptFile("the seal of a session cannot be read", value=str(folder)) from error
 
 
 def is_sealed_by_hand(warehouse: Warehouse, session: int) -> bool:
@@ -76,7 +95,7 @@ def opening_of(warehouse: Warehouse, session: int) -> Opening | None:
         return None
     try:
         told: dict[str, Any] = json.loads(read_folder(folder)[_OPENING])
-        return Opening(**told)
+        return Opening(**told | {"before": tuple(told.get("before", ()))})
     except (ValueError, TypeError, KeyError) as error:
         raise CorruptFile("the opening of a session cannot be read", value=str(folder)) from error
 

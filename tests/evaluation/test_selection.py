@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kalshi_pipeline.config import EvaluationConfig
+from kalshi_pipeline.config import EvaluationConfig, TradingConfig
 from kalshi_pipeline.evaluation.evidence import Case, Evidence, Past
 from kalshi_pipeline.evaluation.inference.sharpe import (
     deflated_sharpe,
@@ -20,6 +20,7 @@ from kalshi_pipeline.evaluation.inference.sharpe import (
 from kalshi_pipeline.evaluation.lineage import Label, Lineage
 from kalshi_pipeline.evaluation.selection import Selection, selection
 from kalshi_pipeline.evaluation.trials import Trials, trials, trials_table
+from kalshi_pipeline.past import rules_of
 from tests.evaluation.ledgers import event_ledger, labelled
 from tests.evaluation.past import candidate, course, past, trial, validations
 from tests.evaluation.test_evaluate import Renamed
@@ -29,6 +30,9 @@ CONFIG = EvaluationConfig(resamples=200)
 RNG = np.random.default_rng(5)
 NOISE = RNG.normal(size=(40, 12)) * 10
 GOOD = RNG.normal(loc=3.0, scale=10.0, size=60)
+
+
+SCORED = {"sessions": [1], "events": ["1/E"], "pnl_micro": [1]}
 
 
 class _Idle:
@@ -147,6 +151,15 @@ def test_removing_the_ledger_does_not_lower_n() -> None:
     assert none.deflated_sharpe == pytest.approx(deflated_sharpe(GOOD, 13, None), rel=1e-4)
 
 
+def test_trials_of_another_run_do_not_stand_for_those_that_are_missing() -> None:
+    courses = [course(run="new", validations=validations(0.1, 0.2))]
+    old = [trial(n, NOISE[:, n], timesteps=n, recipe="old") for n in (1, 2)]
+    new = [trial(n + 2, NOISE[:, n], timesteps=n, recipe="new") for n in (1, 2)]
+    whole, lost = found(GOOD, past([*old, *new], courses)), found(GOOD, past(old, courses))
+    assert (whole.trials, whole.trials_missing) == (5, 0)
+    assert (lost.trials, lost.trials_missing) == (5, 2)
+
+
 def test_where_nobody_counted_there_is_no_section() -> None:
     assert selection(evidence(GOOD, Past())) is None
 
@@ -221,3 +234,15 @@ def test_the_best_of_many_without_skill_beside_a_thousand_that_hold_is_no_discov
         found_sharpe = deflated_sharpe(best, tried.count, tried.spread(30, 60))
         alarms += found_sharpe is not None and found_sharpe >= 0.95
     assert alarms <= 0.05 * sets
+
+
+@pytest.mark.parametrize(
+    "changed", [{"seed": 1}, {"stochastic_repeats": 6}, {"n_envs": 8}, {"min_episode_steps": 51}]
+)
+def test_a_figure_drawn_anew_is_a_further_trial(changed: dict[str, int]) -> None:
+    def rules(min_episode_steps: int = 50, **settings: int) -> str:
+        return rules_of(TradingConfig(), replace(CONFIG, **settings), min_episode_steps)
+
+    assert rules() == rules_of(TradingConfig(), replace(CONFIG, resamples=9), 50)
+    again = [candidate(config=rules(**one)) | SCORED for one in ({}, {}, changed)]
+    assert found(GOOD, past(again)).trials == 3  # these two and the one that is judged

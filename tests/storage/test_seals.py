@@ -10,9 +10,17 @@ import pytest
 
 from kalshi_pipeline import sealed
 from kalshi_pipeline.errors import AlreadyOpened, CorruptFile, SessionSealed
-from kalshi_pipeline.sealed import open_for, refuse_sealed, seals_of
+from kalshi_pipeline.sealed import (
+    looks_at,
+    open_for,
+    refuse_sealed,
+    seal_session,
+    seals_of,
+)
 from kalshi_pipeline.storage.publish import Warehouse
 from kalshi_pipeline.storage.seals import Opening, open_session, opening_of, seal
+from kalshi_pipeline.storage.trials import record_rows
+from tests.evaluation import past
 
 OPENING = Opening(71, "a" * 16, "training_plan", "the end of the plan", 1_766_000_000_000)
 
@@ -27,7 +35,7 @@ def test_a_session_is_sealed_once(warehouse):
     assert seal(warehouse, 71, 5)
     assert not seal(warehouse, 71, 6)
     note = warehouse.root / "seals" / "session=71" / "sealed" / "seal.json"
-    assert json.loads(note.read_bytes()) == {"session": 71, "sealed_ms": 5}
+    assert json.loads(note.read_bytes()) == {"session": 71, "sealed_ms": 5, "before": []}
     with pytest.raises(SessionSealed):
         refuse_sealed(warehouse, [71], "a training")
 
@@ -111,3 +119,54 @@ def test_a_plan_that_ships_seals_for_everyone(tmp_path):
             with pytest.raises(SessionSealed):
                 refuse_sealed(Warehouse(tmp_path), (session,), "a training")
     assert sealing == ["training_plan"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("evaluation", "judged by made_up"), ("validation", "validated by made_up")]
+)
+def test_a_session_that_was_scored_on_is_sealed_too_late_for_a_first_look(warehouse, kind, told):
+    row = past.trial(1, [0.5], kind=kind, sessions=[71], recipe="a" * 16)
+    record_rows(warehouse, past.table([row]))
+    assert looks_at(warehouse, 70) == ()
+    assert seal_session(warehouse, 71, 5) == (True, (told,))
+    for path in (warehouse.root / "trials").glob("*.parquet"):
+        path.unlink()  # the seal remembers
+    opening = open_for(warehouse, 71, "a" * 16, "by_hand", "why", 9)
+    assert opening.before == (told,)
+    assert opening_of(warehouse, 71) == opening
+    late = seals_of(warehouse, (71,), "a" * 16)[71]
+    assert (late.first_look, late.told()["first_look"]) == (False, False)
+    assert late.told()["status"] == f"looked at before it was sealed: {told}"
+
+
+@pytest.mark.parametrize(("key", "told"), [("lineage", "trained on"), ("selected_on", "chosen by")])
+def test_a_session_in_a_checkpoints_lineage_was_looked_at(warehouse, key, told):
+    lineage = {"lineage": [], "selected_on": []} | {key: [{"session": 71}]}
+    folder = warehouse.root / "quick" / "phase_1" / "seed_7"
+    folder.mkdir(parents=True)
+    (folder / "trainer.json").write_text(json.dumps(lineage))
+    assert looks_at(warehouse, 70) == ()
+    seal(warehouse, 71, 5)  # as a plan's file does: what looked is found at the opening
+    assert open_for(warehouse, 71, "a" * 16, "by_hand", "why", 9).before == (told,)
+    (folder / "trainer.json").write_text("{")
+    with pytest.raises(CorruptFile, match="lineage"):
+        seal_session(warehouse, 72, 5)
+
+
+def test_a_session_that_a_run_learns_from_was_looked_at_whatever_became_of_its_checkpoints(
+    warehouse,
+):
+    folder = warehouse.root / "trained_models" / "71_ppo_20261201T000000"
+    (folder / "unusable_1").mkdir(parents=True)
+    (folder / "unusable_1" / "trainer.json").write_text("{")
+    (folder / "run.json").write_text(json.dumps({"key": {"sessions": [71]}}))
+    assert looks_at(warehouse, 71) == ("trained on",)
+    assert looks_at(warehouse, 72) == ()
+
+
+def test_a_seal_that_was_changed_tells_nothing(warehouse):
+    seal(warehouse, 71, 5, ["judged by made_up"])
+    path = warehouse.root / "seals" / "session=71" / "sealed" / "seal.json"
+    path.write_text(path.read_text().replace("made_up", "others"))
+    with pytest.raises(CorruptFile):
+        open_for(warehouse, 71, "a" * 16, "by_hand", "why", 9)
