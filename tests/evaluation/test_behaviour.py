@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,26 +34,12 @@ from kalshi_pipeline.feature_table import COLUMN
 from kalshi_pipeline.learning.alert_rules import BY_NAME
 from kalshi_pipeline.trading.actions import Action
 from kalshi_pipeline.trading.tape import Universe
+from tests.evaluation.test_evaluate import Renamed
 from tests.evaluation.universes import named_universe, ranges
 from tests.tapes import universe_from_books
 
 CONFIG = EvaluationConfig(n_envs=16, resamples=200, stochastic_repeats=3)
 RULES = TradingConfig(fill_model="touch", latency_ms=0)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A baseline under another name."""
-
-    policy: Policy
-    name: str = "PPO"
-
-    @property
-    def stochastic(self) -> bool:
-        return self.policy.stochastic
-
-    def act(self, *arguments: Any) -> np.ndarray:
-        return self.policy.act(*arguments)
 
 
 def evidence(
@@ -62,7 +48,7 @@ def evidence(
     case = Case(
         universes,
         dict.fromkeys(universes, "forward"),
-        judged=Judged(policy),
+        judged=Renamed(policy),
         baselines=options.pop("baselines", baselines()),
         used=Lineage.of(lineage),
         provenance={"generated": True},
@@ -169,7 +155,7 @@ def test_the_judged_policy_stands_beside_the_best_baseline_that_trades_and_rando
 
 
 def test_what_is_played_again_is_what_the_ledger_holds():
-    judged = Judged(PassiveTwoSided())
+    judged = Renamed(PassiveTwoSided())
     case = Case(
         {1: named_universe(1, 4)}, {1: "forward"}, judged=judged,
         baselines=(Always(Action.HOLD), Shuffled(judged), RandomUniform()), used=Lineage.of(()),
@@ -186,7 +172,7 @@ def test_what_is_played_again_is_what_the_ledger_holds():
 
 
 def test_a_baseline_that_follows_the_judged_policy_follows_it_again():
-    judged = Judged(PassiveTwoSided())
+    judged = Renamed(PassiveTwoSided())
     case = Case(
         {1: named_universe(1, 4)}, {1: "forward"}, judged=judged, baselines=(Shuffled(judged),),
         used=Lineage.of(()), provenance={}, trading=RULES, evaluation=CONFIG,
