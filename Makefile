@@ -10,7 +10,7 @@ export PATH := $(BIN):$(PATH)
 export OPENBLAS_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup home run test soak crosscheck lint ui bench docs clean
+.PHONY: setup home run test drills soak crosscheck lint ui bench docs clean
 
 setup: $(VENV)/.ready
 
@@ -29,7 +29,11 @@ run: home
 	$(BIN)/kalshi run --plan $(PLAN)
 
 test: home
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not drill"
+
+# a daemon, a web server and a browser that really run, and processes that are killed
+drills: home
+	$(BIN)/python -m pytest -n 2 -m "drill and not slow"
 
 soak: home
 	HYPOTHESIS_PROFILE=drawn $(BIN)/python -m pytest -n 2 -m slow
