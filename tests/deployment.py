@@ -1,4 +1,4 @@
-"""A real deployment in a temporary folder: code server, daemon and web server, each its own process.
+"""A real deployment in a temporary folder: code server, daemon and web server as processes.
 
 As in production they are started, killed and started again one by one; runs are launched through
 the web server's GraphQL, as the UI does it, and their steps run in run workers of the daemon's.
@@ -45,6 +45,9 @@ RELOAD = """mutation($name: String!) { reloadRepositoryLocation(repositoryLocati
   __typename
   ... on WorkspaceLocationEntry { loadStatus }
   ... on PythonError { message } } }"""
+
+LOADED = """{ workspaceOrError { ... on Workspace { locationEntries {
+  locationOrLoadError { __typename } } } } }"""
 
 
 def free_port() -> int:
@@ -270,8 +273,7 @@ class Deployment:
         if not self._listens("web"):
             return False
         try:
-            told = self.graphql("{ workspaceOrError { ... on Workspace { locationEntries "
-                                "{ loadStatus locationOrLoadError { __typename } } } } }")  # fmt: skip
+            told = self.graphql(LOADED)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
         entries = told["workspaceOrError"]["locationEntries"]
