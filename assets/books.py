@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from kalshi_pipeline import stages
+from kalshi_pipeline.assets.groups import MARKET_DATA
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import parquet_facts, published, table_metadata
 from kalshi_pipeline.assets.raw_messages import raw_messages
@@ -16,9 +17,10 @@ from kalshi_pipeline.storage.tables import read_table
 @dg.asset(
     deps=[raw_messages],
     partitions_def=sessions,
-    group_name="market_data",
+    group_name=MARKET_DATA,
     kinds={"numba", "parquet"},
     owners=["team:market-data"],
+    tags={"stage": "books"},
     code_version=stages.CODE_VERSIONS[stages.BOOKS],
 )
 def books(

@@ -8,6 +8,7 @@ import dagster as dg
 from kalshi_pipeline import plan_stages
 from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.feature_tensors import feature_tensors
+from kalshi_pipeline.assets.groups import plan_group
 from kalshi_pipeline.assets.published import DESCRIBED_ROWS, published, table_metadata
 from kalshi_pipeline.assets.suitable_markets import suitable_markets
 from kalshi_pipeline.assets.training import trained
@@ -37,12 +38,12 @@ def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
         name=phase.name,
         key_prefix=[plan.name],
         deps=[*of_sessions((*phase.sessions, *validation)), *parents],
-        group_name=plan.name,
+        group_name=plan_group(plan),
         kinds={"pytorch"},
         owners=["team:learning"],
         code_version=plan_stages.TRAINING_VERSION,
         pool="training",
-        tags={"phase": phase.name},
+        tags={"stage": "training", "plan": plan.name, "phase": phase.name},
         description=f"{phase.algorithm.upper()} after {phase.timesteps:,}{after}, {seeds}, on the "
         f"suitable markets of session{'s' if len(phase.sessions) > 1 else ''} {known}. Weights and "
         "optimiser as safetensors, with the lineage of every market they have seen; "

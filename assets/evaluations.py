@@ -10,6 +10,7 @@ from pydantic import Field
 
 from kalshi_pipeline import plan_evaluation, plan_stages
 from kalshi_pipeline.assets.checkpoints import of_sessions
+from kalshi_pipeline.assets.groups import plan_group
 from kalshi_pipeline.assets.published import parquet_facts, published, table_metadata
 from kalshi_pipeline.plans import Plan
 from kalshi_pipeline.resources.warehouse import WarehouseResource
@@ -39,9 +40,10 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
         name=plan_stages.EVALUATION,
         key_prefix=[plan.name],
         deps=[*of_sessions(tuple(plan.roles)), dg.AssetDep(dg.AssetKey([plan.name, last]))],
-        group_name=plan.name,
+        group_name=plan_group(plan),
         kinds={"parquet", "html"},
         owners=["team:evaluation"],
+        tags={"stage": "evaluation", "plan": plan.name},
         code_version=plan_evaluation.EVALUATION_VERSION,
         description=f"The verdict on {last}: the learned policy beside every baseline, on sessions "
         f"{tested}; fees on, cross fills, liquidation marks, cluster bootstrap over Kalshi events, "

@@ -6,6 +6,7 @@ import dagster as dg
 
 from kalshi_pipeline import stages
 from kalshi_pipeline.assets.books import books
+from kalshi_pipeline.assets.groups import FEATURES
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import published
 from kalshi_pipeline.feature_table import TENSOR_FEATURES
@@ -22,9 +23,10 @@ _COLUMNS = dg.TableSchema(
 @dg.asset(
     deps=[books],
     partitions_def=sessions,
-    group_name="market_data",
+    group_name=FEATURES,
     kinds={"numba", "numpy"},
     owners=["team:features"],
+    tags={"stage": "features"},
     code_version=stages.CODE_VERSIONS[stages.TENSORS],
 )
 def feature_tensors(

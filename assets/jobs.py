@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from kalshi_pipeline.assets.partitions import sessions
+from kalshi_pipeline.plan_stages import EVALUATION
 from kalshi_pipeline.plans import Plan
 from kalshi_pipeline.stages import SESSION_STAGES
 
@@ -19,12 +20,17 @@ session_data = dg.define_asset_job(
 )
 
 
+def _keys(plan: Plan) -> list[dg.AssetKey]:
+    made = [*(phase.name for phase in plan.phases), EVALUATION]
+    return [dg.AssetKey([plan.name, name]) for name in made]
+
+
 def plan_jobs(plans: Iterable[Plan]) -> list[Any]:
     """One job a plan, named after it: its phases in order, then the evaluation."""
     return [
         dg.define_asset_job(
             plan.name,
-            selection=dg.AssetSelection.groups(plan.name),
+            selection=dg.AssetSelection.assets(*_keys(plan)),
             description=f"{plan.title}: its phases in order, then the evaluation.",
         )
         for plan in plans

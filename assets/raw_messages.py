@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from kalshi_pipeline import stages
+from kalshi_pipeline.assets.groups import MARKET_DATA
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import parquet_facts, published
 from kalshi_pipeline.resources.recordings import Recordings
@@ -13,9 +14,10 @@ from kalshi_pipeline.resources.warehouse import WarehouseResource
 
 @dg.asset(
     partitions_def=sessions,
-    group_name="market_data",
+    group_name=MARKET_DATA,
     kinds={"parquet"},
     owners=["team:market-data"],
+    tags={"stage": "ingest"},
     code_version=stages.CODE_VERSIONS[stages.RAW],
 )
 def raw_messages(

@@ -7,6 +7,7 @@ import dagster as dg
 from kalshi_pipeline import stages
 from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.feature_tensors import feature_tensors
+from kalshi_pipeline.assets.groups import FEATURES
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import parquet_facts, published, table_metadata
 from kalshi_pipeline.resources.warehouse import WarehouseResource
@@ -17,9 +18,10 @@ from kalshi_pipeline.suitability import SCHEMA
 @dg.asset(
     deps=[books, feature_tensors],
     partitions_def=sessions,
-    group_name="market_data",
+    group_name=FEATURES,
     kinds={"parquet"},
     owners=["team:features"],
+    tags={"stage": "suitability"},
     code_version=stages.CODE_VERSIONS[stages.SUITABLE],
 )
 def suitable_markets(

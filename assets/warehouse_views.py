@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from kalshi_pipeline import plan_stages
+from kalshi_pipeline.assets.groups import WAREHOUSE
 from kalshi_pipeline.assets.published import table_metadata
 from kalshi_pipeline.assets.suitable_markets import suitable_markets
 from kalshi_pipeline.plans import plan_names
@@ -17,9 +18,10 @@ _EVALUATIONS = [dg.AssetKey([name, plan_stages.EVALUATION]) for name in plan_nam
 
 @dg.asset(
     deps=[suitable_markets, *_EVALUATIONS],
-    group_name="warehouse",
+    group_name=WAREHOUSE,
     kinds={"duckdb"},
     owners=["team:evaluation"],
+    tags={"stage": "queries"},
     code_version=VIEWS_VERSION,
 )
 def warehouse_views(warehouse: WarehouseResource) -> dg.MaterializeResult[Any]:

@@ -24,8 +24,9 @@ FLAGS = [
 ]  # fmt: skip
 
 FLOW = {
-    "market_data": ("raw_messages", "books", "feature_tensors", "suitable_markets"),
-    "quick": ("phase_1", "phase_2", "phase_3", "evaluation"),
+    "1_market_data": ("raw_messages", "books"),
+    "2_features": ("feature_tensors", "suitable_markets"),
+    "3_plan_quick": ("phase_1", "phase_2", "phase_3", "evaluation"),
 }
 
 pytestmark = [

@@ -61,11 +61,32 @@ def test_session_assets_are_cut_by_session(graph):
         assert graph.get(dg.AssetKey(name)).partitions_def.name == "session"
 
 
+def test_groups_follow_the_flow_by_their_names(graph):
+    def groups(*keys):
+        return {graph.get(dg.AssetKey(key)).group_name for key in keys}
+
+    assert groups("raw_messages", "books") == {"1_market_data"}
+    assert groups("feature_tensors", "suitable_markets") == {"2_features"}
+    for plan in plan_names():
+        of_plan = {key for key in graph.materializable_asset_keys if key.path[0] == plan}
+        assert {graph.get(key).group_name for key in of_plan} == {f"3_plan_{plan}"}
+    assert groups("warehouse_views") == {"4_warehouse"}
+
+
+def test_a_plans_job_is_its_phases_and_its_evaluation(tmp_path):
+    definitions = build_definitions([], str(tmp_path))
+    for plan in map(load_plan, plan_names()):
+        job = definitions.resolve_job_def(plan.name)
+        made = {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
+        names = [*(phase.name for phase in plan.phases), "evaluation"]
+        assert made == {f"{plan.name}/{name}" for name in names}
+
+
 def test_every_asset_introduces_itself(graph):
     for key in graph.materializable_asset_keys:
         node = graph.get(key)
         assert len(node.description or "") > 80, key
-        assert node.group_name in {"market_data", "warehouse", *plan_names()}, key
+        assert node.tags["stage"], key
         assert node.owners, key
         assert node.kinds, key
         assert node.code_version, key
