@@ -4,16 +4,22 @@
 `KALSHI_WAREHOUSE`   root of everything published
 `DATABASE_URL`       PostgreSQL database of a collector, read and never written by the pipeline
 `DATABASE_URL_POOLED`  the same database behind a transaction pooler: preferred for reading
+`DAGSTER_POSTGRES_URL`  PostgreSQL database for Dagster's own runs and events; SQLite without it
+
+Dagster's own processes read this too, so nothing heavy is imported before it is wanted.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import kalshi_pipeline
-from kalshi_pipeline.recordings.sources import SessionSources
-from kalshi_pipeline.storage.publish import Warehouse
+
+if TYPE_CHECKING:
+    from kalshi_pipeline.recordings.sources import SessionSources
+    from kalshi_pipeline.storage.publish import Warehouse
 
 
 def recording_roots() -> list[str]:
@@ -34,12 +40,21 @@ def database_url(*, pooled: bool = True) -> str | None:
     return next((url for name in names if (url := os.environ.get(name))), None)
 
 
+def dagster_postgres_url() -> str | None:
+    """Dagster's own database, where there is one; never to be shown, logged or handed on."""
+    return os.environ.get("DAGSTER_POSTGRES_URL") or None
+
+
 def open_sources(roots: list[str], warehouse: str, *, database: bool = True) -> SessionSources:
     """Sessions of these folders, of the database and, beside the warehouse's outputs, generated."""
+    from kalshi_pipeline.recordings.sources import SessionSources
+
     url = database_url() if database else None
     return SessionSources([Path(root) for root in roots], Path(warehouse) / "generated", url)
 
 
 def open_warehouse(root: str) -> Warehouse:
     """The warehouse under a root."""
+    from kalshi_pipeline.storage.publish import Warehouse
+
     return Warehouse(Path(root))

@@ -23,6 +23,7 @@ from typing import Any
 import psycopg
 
 READER, PASSWORD = "reader", "canary%2F:p@ss"  # what no message may contain
+KEEPER = "keeper"  # owns databases and writes them, as Dagster does its own
 ENCODED = "canary%252F%3Ap%40ss"
 
 
@@ -103,6 +104,13 @@ class Server:
             )
         return name
 
+    def create_owned(self, name: str) -> str:
+        """A fresh database of the keeper's own; returns its URL."""
+        self.create(name)
+        with self.admin() as connection:
+            connection.execute(f'ALTER DATABASE "{name}" OWNER TO {KEEPER}')
+        return self.url(name, user=KEEPER)
+
     def stop(self, mode: str = "immediate") -> None:
         """Stop it; `start` starts it again."""
         run(self.programs / "pg_ctl", "-D", self.folder / "data", "-m", mode, "-w", "stop")
@@ -149,9 +157,10 @@ def made(programs: Path, place: Path) -> Server:
     )
     server.start()
     with server.admin() as connection:
-        connection.execute(
-            psycopg.sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
-                psycopg.sql.Identifier(READER), psycopg.sql.Literal(PASSWORD)
+        for role in (READER, KEEPER):
+            connection.execute(
+                psycopg.sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
+                    psycopg.sql.Identifier(role), psycopg.sql.Literal(PASSWORD)
+                )
             )
-        )
     return server
