@@ -7,9 +7,17 @@ import dagster as dg
 from kalshi_pipeline import stages
 from kalshi_pipeline.assets.groups import MARKET_DATA
 from kalshi_pipeline.assets.partitions import sessions
-from kalshi_pipeline.assets.published import parquet_facts, published, table_metadata
+from kalshi_pipeline.assets.published import columns_of, published, table_facts, table_metadata
 from kalshi_pipeline.assets.raw_messages import raw_messages
-from kalshi_pipeline.books.schemas import SEGMENT_SCHEMA
+from kalshi_pipeline.books.schemas import (
+    BOOK_SCHEMA,
+    LADDER_SCHEMA,
+    MARKET_SCHEMA,
+    SEGMENT_SCHEMA,
+)
+from kalshi_pipeline.books.traded import DEPLETION_SCHEMA
+from kalshi_pipeline.books.traded_size import TRADED_SCHEMA
+from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.storage.tables import read_table
 
@@ -21,6 +29,16 @@ from kalshi_pipeline.storage.tables import read_table
     kinds={"numba", "parquet"},
     owners=["team:market-data"],
     tags={"stage": "books"},
+    metadata=columns_of(
+        stages.BOOKS,
+        BOOK_SCHEMA,
+        SEGMENT_SCHEMA,
+        QUARANTINE_SCHEMA,
+        LADDER_SCHEMA,
+        MARKET_SCHEMA,
+        TRADED_SCHEMA,
+        DEPLETION_SCHEMA,
+    ),
     code_version=stages.CODE_VERSIONS[stages.BOOKS],
 )
 def books(
@@ -39,5 +57,5 @@ def books(
         context,
         quarantined=generation.summary["quarantined"],
         segments_shown=table_metadata(segments),
-        **parquet_facts(generation, "books.parquet"),
+        **table_facts(generation, stages.BOOKS),
     )

@@ -11,7 +11,7 @@ from pydantic import Field
 from kalshi_pipeline import plan_evaluation, plan_stages
 from kalshi_pipeline.assets.checkpoints import of_sessions
 from kalshi_pipeline.assets.groups import plan_group
-from kalshi_pipeline.assets.published import parquet_facts, published, table_metadata
+from kalshi_pipeline.assets.published import published, table_facts, table_metadata
 from kalshi_pipeline.plans import Plan
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.sealed import open_for
@@ -60,7 +60,7 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
             context,
             report=dg.MetadataValue.url(generation.path("report.html").as_uri()),
             **_told(json.loads(generation.path("report.json").read_bytes())),
-            **parquet_facts(generation, "ledger.parquet"),
+            **table_facts(generation, plan_stages.EVALUATION),
         )
 
     return evaluation

@@ -8,14 +8,14 @@ from kalshi_pipeline import stages
 from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.groups import FEATURES
 from kalshi_pipeline.assets.partitions import sessions
-from kalshi_pipeline.assets.published import published
-from kalshi_pipeline.feature_table import TENSOR_FEATURES
+from kalshi_pipeline.assets.published import published, table_facts
+from kalshi_pipeline.published_tables import TENSOR_COLUMNS
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 
 _COLUMNS = dg.TableSchema(
     [
-        dg.TableColumn(feature.name, "float32", description=feature.formula)
-        for feature in TENSOR_FEATURES
+        dg.TableColumn(name, "float32", description=formula)
+        for name, formula in TENSOR_COLUMNS.items()
     ]
 )
 
@@ -27,6 +27,7 @@ _COLUMNS = dg.TableSchema(
     kinds={"numba", "numpy"},
     owners=["team:features"],
     tags={"stage": "features"},
+    metadata={"dagster/column_schema": _COLUMNS},
     code_version=stages.CODE_VERSIONS[stages.TENSORS],
 )
 def feature_tensors(
@@ -41,5 +42,7 @@ def feature_tensors(
     return published(
         generation,
         context,
-        **{"dagster/row_count": generation.summary["steps"], "dagster/column_schema": _COLUMNS},
+        **table_facts(generation, stages.TENSORS)
+        # of the tensor, which has no header; beside it lies the index
+        | {"dagster/row_count": generation.summary["steps"], "dagster/column_schema": _COLUMNS},
     )

@@ -7,9 +7,12 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kalshi_pipeline.storage.publish import Generation
+from kalshi_pipeline.published_tables import Columns, tables_of
+from kalshi_pipeline.stages import SESSION_STAGES
+from kalshi_pipeline.storage.publish import Generation, read_manifest
 
 DESCRIBED_ROWS = 25
+_MOMENTS = ("started_ms", "ended_ms")  # Unix milliseconds, shown as dates
 
 
 def published(
@@ -24,38 +27,105 @@ def published(
     """
     known = "unchanged, nothing was computed" if generation.reused else "computed and published"
     context.log.info(f"{known}: {generation.content_hash}")
-    figures = {
-        name.replace("_", " "): value
+    figures = dict(
+        _figure(name, value)
         for name, value in generation.summary.items()
         if isinstance(value, int | float | str | bool)
-    }
+    )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(generation.content_hash),
         metadata={
             **figures,
             **metadata,
             "outcome": known,
+            "made from": _made_from(generation, context),
             "folder": dg.MetadataValue.path(str(generation.folder)),
         },
     )
 
 
-def parquet_facts(generation: Generation, name: str) -> dict[str, Any]:
-    """Row count and column schema of one of its Parquet files."""
-    file = pq.ParquetFile(generation.path(name))
+def _figure(name: str, value: Any) -> tuple[str, Any]:
+    if name in _MOMENTS:
+        return name.removesuffix("_ms"), dg.MetadataValue.timestamp(value / 1000)
+    return name.replace("_", " "), value
+
+
+def table_facts(generation: Generation, asset: str) -> dict[str, Any]:
+    """Row count and columns of its main Parquet file, and a row about each file.
+
+    Args:
+        generation: what was published.
+        asset: as `published_tables.py` knows it.
+    """
+    tables = tables_of(asset)
+    files = {table.file: pq.ParquetFile(generation.path(table.file)) for table in tables}
+    main = files[tables[0].file]
     return {
-        "dagster/row_count": file.metadata.num_rows,
-        "dagster/column_schema": column_schema(file.schema_arrow),
+        "dagster/row_count": main.metadata.num_rows,
+        "dagster/column_schema": column_schema(main.schema_arrow, tables[0].columns),
+        "tables": table_metadata(
+            [
+                {
+                    "file": table.file,
+                    "what it holds": table.says,
+                    "rows": files[table.file].metadata.num_rows,
+                    "bytes": generation.path(table.file).stat().st_size,
+                    "in SQL": table.view or "",
+                }
+                for table in tables
+            ]
+        ),
     }
 
 
-def column_schema(schema: pa.Schema) -> dg.TableSchema:
-    """An Arrow schema as Dagster shows it."""
+def columns_of(asset: str, *schemas: pa.Schema) -> dict[str, Any]:
+    """What an asset's definition shows of its tables, before anything is materialized.
+
+    Args:
+        asset: as `published_tables.py` knows it.
+        schemas: of its tables, in that order.
+    """
+    first, *others = (
+        (table.file, column_schema(schema, table.columns))
+        for table, schema in zip(tables_of(asset), schemas, strict=True)
+    )
+    shown = {
+        f"columns of {file}": dg.MetadataValue.table_schema(columns) for file, columns in others
+    }
+    return {"dagster/column_schema": first[1], **shown}
+
+
+def column_schema(schema: pa.Schema, says: Columns) -> dg.TableSchema:
+    """An Arrow schema as Dagster shows it, with what each column holds."""
     kinds = {
         field.name: field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         for field in schema
     }
-    return dg.TableSchema([dg.TableColumn(name, str(kind)) for name, kind in kinds.items()])
+    return dg.TableSchema(
+        [dg.TableColumn(name, str(kind), says.get(name)) for name, kind in kinds.items()]
+    )
+
+
+def _made_from(generation: Generation, context: dg.AssetExecutionContext) -> dg.MetadataValue[Any]:
+    # each input, the data version it had, and a way to its page
+    inputs = read_manifest(generation.folder)["recipe"]["inputs"]
+    own = context.partition_key if context.has_partition_key else None
+    rows = [
+        f"| {_upstream(name, context, own)} | `{version}` |" for name, version in inputs.items()
+    ]
+    return dg.MetadataValue.md("\n".join(["| input | data version |", "|---|---|", *rows]))
+
+
+def _upstream(name: str, context: dg.AssetExecutionContext, own: str | None) -> str:
+    asset, _, session = name.partition("/")
+    parents = {key.path[-1]: key for key in context.assets_def.keys_by_input_name.values()}
+    if asset not in parents:
+        return name  # a recording, or the ledger of trials
+    page = "/assets/" + "/".join(parents[asset].path)
+    session = session or (own if asset in SESSION_STAGES and own else "")
+    if not session:
+        return f"[{name}]({page})"
+    return f"[{asset}, session {session}]({page}?view=partitions&partition={session})"
 
 
 def table_metadata(rows: list[Mapping[str, Any]]) -> dg.TableMetadataValue:

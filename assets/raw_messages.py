@@ -7,7 +7,9 @@ import dagster as dg
 from kalshi_pipeline import stages
 from kalshi_pipeline.assets.groups import MARKET_DATA
 from kalshi_pipeline.assets.partitions import sessions
-from kalshi_pipeline.assets.published import parquet_facts, published
+from kalshi_pipeline.assets.published import columns_of, published, table_facts
+from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
+from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA
 from kalshi_pipeline.resources.recordings import Recordings
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 
@@ -18,6 +20,7 @@ from kalshi_pipeline.resources.warehouse import WarehouseResource
     kinds={"parquet"},
     owners=["team:market-data"],
     tags={"stage": "ingest"},
+    metadata=columns_of(stages.RAW, MESSAGE_SCHEMA, QUARANTINE_SCHEMA),
     code_version=stages.CODE_VERSIONS[stages.RAW],
 )
 def raw_messages(
@@ -38,5 +41,5 @@ def raw_messages(
         context,
         title=recording.info.title,
         generated=recording.info.generated,
-        **parquet_facts(generation, "messages.parquet"),
+        **table_facts(generation, stages.RAW),
     )

@@ -9,7 +9,7 @@ from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.groups import FEATURES
 from kalshi_pipeline.assets.partitions import sessions
-from kalshi_pipeline.assets.published import parquet_facts, published, table_metadata
+from kalshi_pipeline.assets.published import columns_of, published, table_facts, table_metadata
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.storage.tables import read_table
 from kalshi_pipeline.suitability import SCHEMA
@@ -22,6 +22,7 @@ from kalshi_pipeline.suitability import SCHEMA
     kinds={"parquet"},
     owners=["team:features"],
     tags={"stage": "suitability"},
+    metadata=columns_of(stages.SUITABLE, SCHEMA),
     code_version=stages.CODE_VERSIONS[stages.SUITABLE],
 )
 def suitable_markets(
@@ -39,5 +40,5 @@ def suitable_markets(
         generation,
         context,
         most_active=table_metadata(table.slice(0, 25).to_pylist()),
-        **parquet_facts(generation, "suitable_markets.parquet"),
+        **table_facts(generation, stages.SUITABLE),
     )

@@ -24,34 +24,23 @@ from kalshi_pipeline.feature_table import FEATURES, TENSOR_FEATURES
 from kalshi_pipeline.features.build import read_tensors
 from kalshi_pipeline.market.replay_tables import RowKind
 from kalshi_pipeline.plan_stages import EVALUATION
+from kalshi_pipeline.published_tables import PUBLISHED_TABLES, PublishedTable
 from kalshi_pipeline.recordings.messages import MessageKind
 from kalshi_pipeline.storage.checkpoints import TRAINER, seed_folder
 from kalshi_pipeline.storage.publish import CURRENT, Generation, Warehouse, read_manifest
 from kalshi_pipeline.storage.trials import read_trials
 from kalshi_pipeline.storage.views import Part, Table, View, write_database
 
-VIEWS_VERSION = "3"
+VIEWS_VERSION = "4"
 SAMPLE_STEPS = 10_000  # of a session's features
 ROW = "row"
 
-# name, asset, file, what it says
-_SESSION_VIEWS = (
-    ("messages", stages.RAW, "messages.parquet", "a row a frame, a snapshot's levels after it"),
-    ("quarantine", stages.BOOKS, "quarantine.parquet", "every rejected raw row and its reason"),
-    ("books", stages.BOOKS, "books.parquet", "a row an applied message, and the book after it"),
-    ("segments", stages.BOOKS, "segments.parquet", "trusted stretches of the markets' books"),
-    ("ladders", stages.BOOKS, "ladders.parquet", "full ladders, kept now and then"),
-    ("markets", stages.BOOKS, "markets.parquet", "event, close, result and ticks of the markets"),
-    ("traded", stages.BOOKS, "traded.parquet", "traded size by market, and where it is known from"),
-    ("depletion", stages.BOOKS, "depletion.parquet", "decreases of the touch: traded or cancelled"),
-    ("tensors", stages.TENSORS, "index.parquet", "segments that have steps, and which steps"),
-    ("suitable_markets", stages.SUITABLE, "suitable_markets.parquet", "markets, most active first"),
-)
-_EVALUATION_VIEWS = (
-    ("episodes", "ledger.parquet", "evaluated episodes: a row a policy, market segment and repeat"),
-    ("trades", "trades.parquet", "fills in evaluated episodes, and the book each met"),
-    ("trips", "trips.parquet", "round trips (FIFO lots) in evaluated episodes"),
-)
+# what a view puts before the columns of its files, or counts beside them
+_KEYS = {
+    "session": "recorded or generated session",
+    "plan": "whose evaluation it is",
+    ROW: "of the session's book table, from 0",
+}
 _PLAN_OUTPUT = re.compile(r"[a-z][a-z0-9_]*/(?:phase_[1-9]|evaluation)", re.ASCII)
 _FIGURES = {  # of a session's summaries, by stage; None = every plain figure
     stages.BOOKS: None,
@@ -77,6 +66,12 @@ class _Output:
     session: int | None
     generation: Generation | None
 
+    @property
+    def keys(self) -> dict[str, int | str]:
+        """What its rows are told apart by."""
+        plan = self.asset.split("/")[0]
+        return {"plan": plan} if self.session is None else {"session": self.session}
+
 
 def refresh_views(warehouse: Warehouse) -> Path:
     """Rebuild `kalshi.duckdb` from what is published now.
@@ -90,33 +85,6 @@ def refresh_views(warehouse: Warehouse) -> Path:
     sessions = [o for o in outputs if o.session is not None]
     plans = [o for o in outputs if o.session is None]
     reports = {o.asset.split("/")[0]: o for o in plans if o.asset.endswith(f"/{EVALUATION}")}
-    views = [
-        View(
-            name,
-            says,
-            [
-                Part(output.generation.folder / file, {"session": output.session})
-                for output in sessions
-                if output.asset == asset and output.generation and output.session is not None
-                # one published before its stage made this file
-                if (output.generation.folder / file).is_file()
-            ],
-            ROW if name == "books" else None,
-        )
-        for name, asset, file, says in _SESSION_VIEWS
-    ]
-    judged = [
-        View(
-            name,
-            says,
-            [
-                Part(output.generation.folder / file, {"plan": plan})
-                for plan, output in reports.items()
-                if output.generation and (output.generation.folder / file).is_file()
-            ],
-        )
-        for name, file, says in _EVALUATION_VIEWS
-    ]
     tables = [
         Table("generations", "what is published, by asset and session", _generations(outputs)),
         Table("sessions", "measured figures of the sessions", _sessions(sessions)),
@@ -133,8 +101,24 @@ def refresh_views(warehouse: Warehouse) -> Path:
     ]
     return write_database(
         warehouse.root,
-        [*views, *judged],
+        [_view(table, outputs) for table in PUBLISHED_TABLES if table.view],
         [table for table in tables if table.rows.num_rows],
+    )
+
+
+def _view(table: PublishedTable, outputs: Iterable[_Output]) -> View:
+    parts = []
+    for output, generation in _sound(outputs):
+        path = generation.folder / table.file
+        # one published before its stage made this file is left out
+        if output.asset.rpartition("/")[2] == table.asset and path.is_file():
+            parts.append(Part(path, output.keys))
+    return View(
+        str(table.view),
+        table.says,
+        parts,
+        ROW if table.view == "books" else None,
+        {**_KEYS, **table.columns},
     )
 
 

@@ -16,7 +16,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,14 @@ class View:
         says: one line for whoever lists the views.
         parts: its files; none = there is no such view.
         row: name of a column that counts the rows of each file from 0; None = no such column.
+        columns: what its columns hold.
     """
 
     name: str
     says: str
     parts: Sequence[Part]
     row: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def write_database(root: Path, views: Sequence[View], tables: Sequence[Table]) -
                 if view.parts:
                     _run(connection, f"CREATE VIEW {identifier(view.name)} AS {_union(view)}")
                     _comment(connection, "VIEW", view)
+                    _comment_columns(connection, view)
         with (folder / DATABASE).open("rb") as file:
             os.fsync(file.fileno())
         (folder / DATABASE).replace(root / DATABASE)
@@ -150,6 +153,15 @@ def _select(view: View, part: Part) -> str:
 
 def _comment(connection: Any, kind: str, relation: View | Table) -> None:
     _run(connection, f"COMMENT ON {kind} {identifier(relation.name)} IS {literal(relation.says)}")
+
+
+def _comment_columns(connection: Any, view: View) -> None:
+    name = identifier(view.name)
+    here = [row[0] for row in connection.execute(f"DESCRIBE {name}").fetchall()]
+    for column in here:
+        says = view.columns.get(column, "")
+        place = f"{name}.{identifier(column)}"
+        _run(connection, f"COMMENT ON COLUMN {place} IS {literal(says)}")
 
 
 def _run(connection: Any, statement: str) -> None:

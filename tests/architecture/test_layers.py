@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "errors": set(),
     "names": BASE,
     "feature_table": set(),
+    "published_tables": BASE,
     "elementary": {"compiled"},
     "market": BASE,
     "storage": BASE,
@@ -62,7 +63,7 @@ MAY_IMPORT = {
     },
     "evaluation_pages": DATA
     | {"storage", "stages", "plan_stages", "plans", "by_hand", "evaluation"},
-    "warehouse_views": DATA | {"storage", "stages", "plan_stages"},
+    "warehouse_views": DATA | {"published_tables", "storage", "stages", "plan_stages"},
     "rules": BASE | {"storage", "evaluation"},
     "expectations": DATA | {"storage", "stages"},
     "sessions": DATA | {"storage", "stages", "plans"},
