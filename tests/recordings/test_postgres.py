@@ -101,7 +101,7 @@ def test_snapshots_changes_and_trades_become_one_message_table(postgres, tmp_pat
     assert (last["market"], last["bid_bp"], last["ask_bp"]) == ("KXB", 0, 10_000)
 
 
-def test_json_columns_may_be_text_and_columns_may_lack_or_be_more(postgres, tmp_path):
+def test_x10_json_columns_may_be_text_and_columns_may_lack_or_be_more(postgres, tmp_path):
     ddl = DDL.replace("JSONB", "TEXT").replace("environment TEXT,", "flavour TEXT,")
     name = postgres.create("collector", ddl)
     with postgres.admin(name) as rows:
@@ -145,7 +145,7 @@ def test_json_columns_may_be_text_and_columns_may_lack_or_be_more(postgres, tmp_
         ),
     ],
 )
-def test_a_table_that_is_not_as_it_should_be_is_named(postgres, database, change, column, rule):
+def test_x10_a_table_that_is_not_as_it_should_be_is_named(postgres, database, change, column, rule):
     database.execute(change)
     with pytest.raises(SchemaMismatch) as mismatch:
         sessions_of(postgres).infos()

@@ -54,7 +54,7 @@ def read(database, folder):
     return summary, pq.read_table(folder / "messages.parquet")
 
 
-def test_a_connection_lost_in_the_middle_is_resumed_from_the_last_row(
+def test_x09_a_connection_lost_in_the_middle_is_resumed_from_the_last_row(
     postgres, collected, tmp_path
 ):
     def lose():
@@ -71,7 +71,7 @@ def test_a_connection_lost_in_the_middle_is_resumed_from_the_last_row(
     assert disturbed[1].equals(undisturbed[1])
 
 
-def test_a_server_restarted_in_the_middle_is_waited_for(postgres, collected, tmp_path):
+def test_x09_a_server_restarted_in_the_middle_is_waited_for(postgres, collected, tmp_path):
     naps: list[float] = []
     happened = []
 
@@ -91,7 +91,7 @@ def test_a_server_restarted_in_the_middle_is_waited_for(postgres, collected, tmp
     assert summary.deltas == ROWS
 
 
-def test_a_server_that_is_not_there_is_tried_and_named(postgres):
+def test_x09_a_server_that_is_not_there_is_tried_and_named(postgres):
     naps: list[float] = []
     url = postgres.url("faults").replace(str(postgres.folder), "/nowhere")
     with pytest.raises(SourceUnavailable, match="tried 3 times") as refused:
@@ -100,7 +100,7 @@ def test_a_server_that_is_not_there_is_tried_and_named(postgres):
     assert PASSWORD not in str(refused.value)
 
 
-def test_a_statement_that_takes_too_long_ends_in_an_error(postgres, collected):
+def test_x09_a_statement_that_takes_too_long_ends_in_an_error(postgres, collected):
     database = Database(postgres.url("faults"), replace(FAST, statement_timeout_ms=50), id)
     query = psycopg.sql.SQL("SELECT pg_sleep(10)")
     with pytest.raises(SourceUnavailable, match="statement timeout"):

@@ -262,7 +262,7 @@ def test_one_publication_is_a_handful_of_calls(tmp_path):
 
 @pytest.mark.parametrize("before", [None, "old"])
 @pytest.mark.parametrize("k", range(1, 11))
-def test_a_crash_at_any_call_leaves_the_old_or_the_new_whole(tmp_path, k, before):
+def test_x01_a_crash_at_any_call_leaves_the_old_or_the_new_whole(tmp_path, k, before):
     expected = publish(Warehouse(tmp_path / "elsewhere"), "new", NEW).content_hash
     if before:
         publish(Warehouse(tmp_path), before, OLD)
@@ -293,7 +293,7 @@ for k in range(1, int(sys.argv[2]) + 1):
 """
 
 
-def test_a_killed_process_leaves_the_old_or_the_new_whole(tmp_path):
+def test_x01_a_killed_process_leaves_the_old_or_the_new_whole(tmp_path):
     calls = calls_of_one_publication(tmp_path / "elsewhere")
     for k in range(1, calls + 1):
         publish(Warehouse(tmp_path / str(k)), "old", OLD)
@@ -322,7 +322,7 @@ def hashes(warehouse: Warehouse) -> set[str]:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("k", range(1, 11))
-def test_a_full_disk_at_any_call_is_said_and_harms_nothing(tmp_path, k, code):
+def test_x06_a_full_disk_at_any_call_is_said_and_harms_nothing(tmp_path, k, code):
     publish(Warehouse(tmp_path), "old", OLD)
 
     def full() -> None:
@@ -337,7 +337,7 @@ def test_a_full_disk_at_any_call_is_said_and_harms_nothing(tmp_path, k, code):
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.EROFS])
 @pytest.mark.parametrize("k", range(1, 11))
-def test_a_failed_call_is_never_taken_for_success(tmp_path, k, code):
+def test_x06_a_failed_call_is_never_taken_for_success(tmp_path, k, code):
     publish(Warehouse(tmp_path), "old", OLD)
 
     def fail() -> None:
@@ -350,7 +350,7 @@ def test_a_failed_call_is_never_taken_for_success(tmp_path, k, code):
     assert seen(Warehouse(tmp_path)) in {"old", "new"}
 
 
-def test_a_disk_that_fills_while_the_stage_writes_is_said(tmp_path):
+def test_x06_a_disk_that_fills_while_the_stage_writes_is_said(tmp_path):
     warehouse = Warehouse(tmp_path)
     with pytest.raises(DiskFull):
         publish_half(warehouse, OSError(errno.ENOSPC, "no space"))
@@ -383,7 +383,7 @@ def together(count: int, work: Callable[[int], None]) -> None:
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["equal content", "unequal content"])
-def test_writers_at_once_need_no_lock_and_readers_never_fail(tmp_path, same):
+def test_x07_writers_at_once_need_no_lock_and_readers_never_fail(tmp_path, same):
     for repeat in range(100):
         warehouse = Warehouse(tmp_path / str(repeat), Unflushed())
         publish(warehouse, "old", OLD)
@@ -408,7 +408,7 @@ def _publish_in_a_process(root: str, text: str) -> str:
     return publish(Warehouse(Path(root), Unflushed()), text, NEW).content_hash
 
 
-def test_writers_in_several_processes_agree(tmp_path):
+def test_x07_writers_in_several_processes_agree(tmp_path):
     context = multiprocessing.get_context("forkserver")
     with context.Pool(2) as pool:
         same = pool.starmap(_publish_in_a_process, [(str(tmp_path), "new")] * 50)
