@@ -24,6 +24,7 @@ from typing import Any
 
 import dagster as dg
 import psutil
+from dagster import DagsterEventType
 
 ROOT = Path(__file__).parents[1]
 LOCATION = "kalshi_pipeline"
@@ -41,6 +42,14 @@ TERMINATE = """mutation($run: String!) { terminateRun(runId: $run) {
   __typename
   ... on TerminateRunFailure { message }
   ... on PythonError { message } } }"""
+BACKFILL = """mutation($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+  __typename
+  ... on LaunchBackfillSuccess { backfillId }
+  ... on PythonError { message } } }"""
+SENSORS = """query($where: RepositorySelector!) { sensorsOrError(repositorySelector: $where) {
+  ... on Sensors { results { sensorState { id status } } } } }"""
+STOP_SENSOR = "mutation($id: String!) { stopSensor(id: $id) { __typename } }"
 RELOAD = """mutation($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) {
   __typename
   ... on WorkspaceLocationEntry { loadStatus }
@@ -148,6 +157,13 @@ class Deployment:
             member.kill()
         process.wait(30)
 
+    def revive(self) -> list[str]:
+        """Start again what has ended by itself, as a service manager does; what that was."""
+        ended = [name for name, process in self.processes.items() if process.poll() is not None]
+        if ended:
+            self.start(*ended)
+        return ended
+
     def stop(self) -> None:
         """End everything, runs included, and leave no process."""
         for name, process in list(self.processes.items()):
@@ -209,10 +225,28 @@ class Deployment:
         assert told["__typename"] == "LaunchRunSuccess", told
         return str(told["run"]["runId"])
 
+    def backfill(self, *assets: str, partitions: Sequence[str]) -> str:
+        """Launch a backfill of these assets, as the UI does; its id."""
+        params = {
+            "assetSelection": [{"path": name.split("/")} for name in assets],
+            "partitionNames": list(partitions),
+        }
+        told = self.graphql(BACKFILL, params=params)["launchPartitionBackfill"]
+        assert told["__typename"] == "LaunchBackfillSuccess", told
+        return str(told["backfillId"])
+
     def terminate(self, run: str) -> None:
         """Cancel a run, as the UI's button does."""
         told = self.graphql(TERMINATE, run=run)["terminateRun"]
         assert told["__typename"] == "TerminateRunSuccess", told
+
+    def stop_sensors(self) -> None:
+        """Let nothing be launched but what is asked for."""
+        where = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
+        for sensor in self.graphql(SENSORS, where=where)["sensorsOrError"]["results"]:
+            if sensor["sensorState"]["status"] == "RUNNING":
+                told = self.graphql(STOP_SENSOR, id=sensor["sensorState"]["id"])
+                assert told["stopSensor"]["__typename"] == "StopSensorMutationResult", told
 
     def reload(self) -> None:
         """Load the definitions anew, as the UI's button does."""
@@ -256,6 +290,42 @@ class Deployment:
         """The status of a run once it is over."""
         wait_until(lambda: self.status(run) in OVER, f"run {run} is over", within_s)
         return self.status(run)
+
+    def worker(self, run: str, within_s: float = 240.0) -> psutil.Process:
+        """The process in which a run is carried out, once there is one."""
+
+        def told() -> psutil.Process | None:
+            with self.instance() as instance:
+                entries = instance.all_logs(run, of_type=DagsterEventType.ENGINE_EVENT)
+            pids = (entry.dagster_event.engine_event_data.metadata.get("pid") for entry in entries
+                    if entry.message.startswith("Started process for run"))  # fmt: skip
+            return next((psutil.Process(int(pid.value)) for pid in pids), None)
+
+        found = wait_until(told, f"run {run} has a process", within_s)
+        assert isinstance(found, psutil.Process)
+        return found
+
+    def retry(self, run: str, within_s: float = 240.0) -> str:
+        """The run by which the daemon tries a run again, once there is one."""
+        wanted = dg.RunsFilter(tags={"dagster/parent_run_id": run})
+
+        def launched() -> str | None:
+            with self.instance() as instance:
+                return next((found.run_id for found in instance.get_runs(wanted)), None)
+
+        return str(wait_until(launched, f"run {run} is tried again", within_s))
+
+    def backfilled(self, backfill: str, within_s: float = 600.0) -> str:
+        """The status of a backfill once it is over."""
+
+        def status() -> str | None:
+            with self.instance() as instance:
+                found = instance.get_backfill(backfill)
+            assert found is not None, backfill
+            going = found.status.value in {"REQUESTED", "CANCELING"}
+            return None if going else str(found.status.value)
+
+        return str(wait_until(status, f"backfill {backfill} is over", within_s))
 
     def failures(self, run: str) -> Sequence[str]:
         """What a run's failures say."""

@@ -1,0 +1,76 @@
+"""Runs are started by the code server, as ever; one whose process is gone is known to be dead.
+
+Dagster leaves that to the code server, which sees the processes it started. Where it ends together
+with them, as when a machine is switched off, nobody tells: the run would stay STARTED, with its
+places in the queue and in a pool, until its time is up.
+"""
+
+import re
+from pathlib import Path
+
+from dagster import DagsterRun
+from dagster._core.events import DagsterEventType
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster._core.launcher.base import LaunchRunContext
+
+MACHINE_TAG = "kalshi/machine"  # where a run was started: a machine between two boots
+PROC = Path("/proc")
+_STARTED = re.compile(r"Started process for run \(pid: (\d+)\)")
+
+
+class WatchedRunLauncher(DefaultRunLauncher):
+    """Dagster's launcher, for a daemon and a code server on one machine.
+
+    Run monitoring asks it for each run that goes on. Anything but Linux cannot be asked; there a
+    run is taken to go on, until `max_runtime_seconds`.
+    """
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Remember where, and start it."""
+        if machine := this_machine():
+            self._instance.add_run_tags(context.dagster_run.run_id, {MACHINE_TAG: machine})
+        super().launch_run(context)
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """It does, so that run monitoring asks."""
+        return True
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        """Whether the process of a run is there; where that cannot be known it is said to be."""
+        started, here = run.tags.get(MACHINE_TAG), this_machine()
+        if started is None or here is None:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "started where nobody can look")
+        if started != here:
+            return CheckRunHealthResult(
+                WorkerStatus.FAILED, "the machine was started again meanwhile"
+            )
+        number = self._process(run)
+        if number is None or is_worker(number):
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return CheckRunHealthResult(WorkerStatus.FAILED, f"process {number} is gone")
+
+    def _process(self, run: DagsterRun) -> int | None:
+        # None before it has told
+        for entry in self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT):
+            if told := _STARTED.search(entry.message):
+                return int(told[1])
+        return None
+
+
+def this_machine() -> str | None:
+    """A name of this machine since it was started; None where it tells none."""
+    try:
+        boot = PROC.joinpath("sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {PROC.joinpath('self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
+def is_worker(number: int) -> bool:
+    """Whether a process of this number lives, and is one that multiprocessing started."""
+    try:
+        command = PROC.joinpath(str(number), "cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"multiprocessing" in command  # empty where it has ended and nobody asked how

@@ -1,0 +1,80 @@
+"""A run whose process is gone is known to be dead, and no other one is taken for it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+
+import dagster as dg
+import pytest
+from dagster._core.events import EngineEventData
+from dagster._core.launcher import WorkerStatus
+
+from kalshi_pipeline.resources import run_launcher
+from kalshi_pipeline.resources.run_launcher import (
+    MACHINE_TAG,
+    WatchedRunLauncher,
+    is_worker,
+    this_machine,
+)
+
+
+@dg.job
+def nothing():
+    pass
+
+
+@pytest.fixture
+def worker():
+    """A process as the code server starts them."""
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    process.start()
+    yield process
+    process.kill()
+    process.join()
+
+
+def health(process, machine=None):
+    """What is said of a run that was started here as this process."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        tags = {MACHINE_TAG: machine or this_machine()}
+        run = instance.create_run_for_job(nothing, tags=tags)
+        launcher = WatchedRunLauncher()
+        launcher.register_instance(instance)
+        if process is not None:
+            told = f"Started process for run (pid: {process})."
+            instance.report_engine_event(told, run, EngineEventData.in_process(process))
+        return launcher.check_run_worker_health(run)
+
+
+def test_a_run_goes_on_as_long_as_its_process_lives(worker):
+    assert health(worker.pid).status is WorkerStatus.RUNNING
+    worker.kill()
+    while is_worker(worker.pid):  # nobody has asked how it ended: it is a zombie from then on
+        time.sleep(0.01)
+    assert os.path.exists(f"/proc/{worker.pid}")
+    assert health(worker.pid) == (WorkerStatus.FAILED, f"process {worker.pid} is gone", None, None)
+    worker.join()
+    assert health(worker.pid).status is WorkerStatus.FAILED
+
+
+def test_another_process_of_its_number_is_not_taken_for_it():
+    assert health(os.getpid()).status is WorkerStatus.FAILED
+
+
+def test_a_run_from_before_the_machine_was_started_again_is_dead(worker):
+    found = health(worker.pid, machine="another boot")
+    assert (found.status, found.msg) == (
+        WorkerStatus.FAILED, "the machine was started again meanwhile",
+    )  # fmt: skip
+
+
+def test_a_run_that_has_not_told_its_process_yet_is_given_time(worker):
+    assert health(None).status is WorkerStatus.RUNNING
+
+
+def test_where_a_machine_tells_nothing_a_run_is_taken_to_go_on(worker, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_launcher, "PROC", tmp_path)
+    assert this_machine() is None
+    assert health(worker.pid, machine="somewhere").status is WorkerStatus.RUNNING
