@@ -9,6 +9,8 @@ export DAGSTER_HOME := $(CURDIR)/.dagster_home
 export PATH := $(BIN):$(PATH)
 export OPENBLAS_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
+# a file's tests in one process, so that what it prepares is prepared once
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup home run test drills soak crosscheck lint ui bench docs clean
 
@@ -29,14 +31,14 @@ run: home
 	$(BIN)/kalshi run --plan $(PLAN)
 
 test: home
-	$(BIN)/python -m pytest -n 2 -m "not slow and not drill"
+	$(PYTEST) -m "not slow and not drill"
 
 # a daemon, a web server and a browser that really run, and processes that are killed
 drills: home
-	$(BIN)/python -m pytest -n 2 -m "drill and not slow"
+	$(PYTEST) -m "drill and not slow"
 
 soak: home
-	HYPOTHESIS_PROFILE=drawn $(BIN)/python -m pytest -n 2 -m slow
+	HYPOTHESIS_PROFILE=drawn $(PYTEST) -m slow
 
 # against hftbacktest, which needs an older NumPy and so an environment of its own
 crosscheck: home

@@ -47,7 +47,7 @@ def deaths_of(group: str, every: int) -> list[dict[str, int]]:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(5, id="every fifth call"),
+        pytest.param(5, id="every fifth call", marks=pytest.mark.drill),
         pytest.param(1, id="every call", marks=pytest.mark.slow),
     ],
 )

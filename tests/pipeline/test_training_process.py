@@ -14,9 +14,10 @@ import dagster as dg
 import psutil
 import pytest
 
-from kalshi_pipeline.assets.partitions import register
 from kalshi_pipeline.definitions import build_definitions
 from kalshi_pipeline.resources.environment import open_warehouse
+from kalshi_pipeline.storage.publish import Warehouse
+from tests.test_stages import materialize
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 PHASE = dg.AssetKey(["quick", "phase_1"])
@@ -43,16 +44,10 @@ def recordings(generated):
 @pytest.fixture
 def warehouse(recordings, tmp_path):
     """A warehouse in which phase 1 of the quick plan can be trained."""
-    root = str(tmp_path / "warehouse")
-    definitions = build_definitions([recordings], root)
-    with dg.DagsterInstance.ephemeral() as instance:
-        register(instance, ["901", "902"])
-        for session in ("901", "902"):
-            done = definitions.resolve_job_def("session_data").execute_in_process(
-                run_config=QUIET, instance=instance, partition_key=session
-            )
-            assert done.success
-    return root
+    root = tmp_path / "warehouse"
+    for session in ("901", "902"):
+        materialize(Warehouse(root), Path(recordings, session))
+    return str(root)
 
 
 def trained(recordings, root):
@@ -80,6 +75,7 @@ def weights(root):
     return open_warehouse(root).current("quick/phase_1").content_hash
 
 
+@pytest.mark.drill
 def test_a_trainer_that_is_killed_is_started_again_and_ends_as_if_it_had_not_been(
     recordings, warehouse
 ):
