@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import re
-import shlex
-
-import pytest
 
 from kalshi_pipeline import cli, errors
 from kalshi_pipeline.plans import plan_names
 from tests.architecture.source import ROOT
+from tests.documentation.blocks import blocks
 
 README = (ROOT / "README.md").read_text()
 TRAINING = (ROOT / "docs" / "TRAINING.md").read_text()
 
 
-def commands_of(page):
-    """The lines of a page's shell blocks, without comments."""
-    shell = "\n".join(re.findall(r"```bash\n(.*?)```", page, re.DOTALL)).replace("\\\n", " ")
-    return [line.split("#")[0].strip() for line in shell.splitlines()]
-
-
-COMMANDS = commands_of(README)
+COMMANDS = [c for block in blocks() if block.page == "README.md" for c in block.commands]
 SHELL = "\n".join(COMMANDS)
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -31,15 +23,6 @@ def test_every_make_target_the_readme_names_exists():
     named = inline | {command.split()[1] for command in COMMANDS if command.startswith("make ")}
     assert {"run", "test", "ui", "setup", "lint", "soak", "bench"} <= named
     assert named <= TARGETS
-
-
-@pytest.mark.parametrize(
-    "command",
-    [c for c in COMMANDS + commands_of(TRAINING) if c.startswith("kalshi ") and "--help" not in c],
-)
-def test_every_kalshi_command_of_readme_and_training_page_is_understood(command):
-    options = cli.parser().parse_args(shlex.split(command)[1:])
-    assert callable(options.run)
 
 
 def test_every_flag_of_the_training_plans_commands_is_taken():
