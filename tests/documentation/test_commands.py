@@ -77,7 +77,9 @@ def test_what_is_excused_and_what_stands_in_for_something_is_still_needed():
 )
 def test_every_kalshi_command_is_understood(block, command):
     alone = command.replace("\\\n", " ").split("|")[0]
-    words = shlex.split(alone)[1:]
+    page = "\n".join(b.text for b in SHELL if b.page == block.page)
+    written = set(re.findall(r"plans/(\w+)\.toml", page))  # a plan of the reader's own
+    words = ["quick" if word in written else word for word in shlex.split(alone)[1:]]
     if "--help" not in words:
         assert callable(cli.parser().parse_args(words).run), block.name
 
@@ -184,9 +186,7 @@ def recorded_as(folder: Path, number: int) -> None:
 
 
 @pytest.mark.drill
-def test_the_recipe_for_ci_materializes_one_partition_and_its_checks(
-    type_in, home, monkeypatch
-):
+def test_the_recipe_for_ci_materializes_one_partition_and_its_checks(type_in, home, monkeypatch):
     shutil.rmtree(home / "dagster_home")
     type_in(recipe())
     (instance,) = (path.parent for path in (home / "tmp").glob("*/dagster.yaml"))
