@@ -17,6 +17,7 @@ from kalshi_pipeline.books.schemas import (
 )
 from kalshi_pipeline.books.traded import DEPLETION_SCHEMA
 from kalshi_pipeline.books.traded_size import TRADED_SCHEMA
+from kalshi_pipeline.names import session_id
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.storage.tables import read_table
@@ -50,7 +51,7 @@ def books(
     applied, is in quarantine, or precedes the first snapshot: the sum is exact. Beside the books:
     their segments, full ladders to rebuild any book, and the session's measured quality.
     """
-    generation = stages.build_session_books(warehouse.open(), int(context.partition_key))
+    generation = stages.build_session_books(warehouse.open(), session_id(context.partition_key))
     segments = read_table(generation.path("segments.parquet"), SEGMENT_SCHEMA).to_pylist()
     return published(
         generation,

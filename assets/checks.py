@@ -9,6 +9,7 @@ from kalshi_pipeline import plan_stages, rules, stages
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import table_metadata
 from kalshi_pipeline.expectations.validated import Validated, validated
+from kalshi_pipeline.names import session_id
 from kalshi_pipeline.plans import Plan
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.rules import Finding
@@ -72,7 +73,7 @@ def _session_check(asset: str, *, warns: bool) -> dg.AssetChecksDefinition:
     def check(
         context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
     ) -> dg.AssetCheckResult:
-        found = validated(warehouse.open(), asset, int(context.partition_key))
+        found = validated(warehouse.open(), asset, session_id(context.partition_key))
         return _validation_result(found, warns=warns)
 
     return check

@@ -9,6 +9,7 @@ from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.groups import FEATURES
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import published, table_facts
+from kalshi_pipeline.names import session_id
 from kalshi_pipeline.published_tables import TENSOR_COLUMNS
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 
@@ -38,7 +39,7 @@ def feature_tensors(
     One row a step; a step is when the agent may act. Scaling is fixed in the feature table, never
     fitted, so that training, evaluation and a live feed see the same numbers.
     """
-    generation = stages.build_session_tensors(warehouse.open(), int(context.partition_key))
+    generation = stages.build_session_tensors(warehouse.open(), session_id(context.partition_key))
     return published(
         generation,
         context,

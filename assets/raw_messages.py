@@ -8,6 +8,7 @@ from kalshi_pipeline import stages
 from kalshi_pipeline.assets.groups import MARKET_DATA
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import columns_of, published, table_facts
+from kalshi_pipeline.names import session_id
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
 from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA
 from kalshi_pipeline.resources.recordings import Recordings
@@ -32,7 +33,7 @@ def raw_messages(
     what cannot be read is kept in a quarantine table with its byte offset or row id. The raw
     capture itself is never changed.
     """
-    recording = recordings.sources().open(int(context.partition_key), context.log.info)
+    recording = recordings.sources().open(session_id(context.partition_key), context.log.info)
     generation = stages.ingest_session(warehouse.open(), recording)
     if generation.summary.get("ladder_convention") == "mixed":
         context.log.warning("snapshots of both ladder conventions in one session")

@@ -10,6 +10,7 @@ from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.groups import FEATURES
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import columns_of, published, table_facts, table_metadata
+from kalshi_pipeline.names import session_id
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.storage.tables import read_table
 from kalshi_pipeline.suitability import SCHEMA
@@ -34,7 +35,7 @@ def suitable_markets(
     temporal pattern, spread, volatility and traded size. Two universes: chosen with the whole
     session in sight, and causally from its first part.
     """
-    generation = stages.choose_session_markets(warehouse.open(), int(context.partition_key))
+    generation = stages.choose_session_markets(warehouse.open(), session_id(context.partition_key))
     table = read_table(generation.path("suitable_markets.parquet"), SCHEMA)
     return published(
         generation,

@@ -16,6 +16,8 @@ from kalshi_pipeline.assets.warehouse_views import warehouse_views
 from kalshi_pipeline.plans import load_plan, plan_names
 from kalshi_pipeline.resources.console import console
 from kalshi_pipeline.resources.environment import recording_roots, warehouse_root
+from kalshi_pipeline.resources.fixed import fixed
+from kalshi_pipeline.resources.no_values import NoValues
 from kalshi_pipeline.resources.recordings import Recordings
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 
@@ -41,8 +43,9 @@ def build_definitions(recordings: list[str], warehouse: str) -> dg.Definitions:
         asset_checks=[*checks.session_checks, *checks.plan_checks(plans)],
         jobs=[session_data, *plan_jobs(plans)],
         resources={
-            "recordings": Recordings(roots=recordings, warehouse=warehouse),
-            "warehouse": WarehouseResource(root=warehouse),
+            "recordings": fixed(Recordings, roots=recordings, warehouse=warehouse),
+            "warehouse": fixed(WarehouseResource, root=warehouse),
+            "io_manager": NoValues(),
         },
         loggers={"console": console},
         executor=dg.in_process_executor,  # a run is a process of its own; its steps share imports

@@ -1,0 +1,1 @@
+"""Every rule about security is a test; `test_rules.py` says which."""
