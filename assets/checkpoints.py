@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from kalshi_pipeline import plan_stages
+from kalshi_pipeline.assets.automation import on_changed_inputs
 from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.groups import plan_group
@@ -42,6 +43,7 @@ def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
         kinds={"pytorch"},
         owners=["team:learning"],
         code_version=plan_stages.TRAINING_VERSION,
+        automation_condition=on_changed_inputs(),
         pool="training",
         tags={"stage": "training", "plan": plan.name, "phase": phase.name},
         description=f"{phase.algorithm.upper()} after {phase.timesteps:,}{after}, {seeds}, on the "

@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from kalshi_pipeline import plan_evaluation, plan_stages
+from kalshi_pipeline.assets.automation import on_changed_inputs
 from kalshi_pipeline.assets.checkpoints import of_sessions
 from kalshi_pipeline.assets.groups import plan_group
 from kalshi_pipeline.assets.published import published, table_facts, table_metadata
@@ -45,6 +46,7 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
         owners=["team:evaluation"],
         tags={"stage": "evaluation", "plan": plan.name},
         code_version=plan_evaluation.EVALUATION_VERSION,
+        automation_condition=on_changed_inputs(),
         description=f"The verdict on {last}: the learned policy beside every baseline, on sessions "
         f"{tested}; fees on, cross fills, liquidation marks, cluster bootstrap over Kalshi events, "
         "every candidate that was tried counted. `report.html` stands alone.",

@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from kalshi_pipeline import stages
+from kalshi_pipeline.assets.automation import on_changed_code
 from kalshi_pipeline.assets.groups import MARKET_DATA
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import columns_of, published, table_facts
@@ -23,6 +24,7 @@ from kalshi_pipeline.resources.warehouse import WarehouseResource
     tags={"stage": "ingest"},
     metadata=columns_of(stages.RAW, MESSAGE_SCHEMA, QUARANTINE_SCHEMA),
     code_version=stages.CODE_VERSIONS[stages.RAW],
+    automation_condition=on_changed_code(),
 )
 def raw_messages(
     context: dg.AssetExecutionContext, recordings: Recordings, warehouse: WarehouseResource

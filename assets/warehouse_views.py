@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from kalshi_pipeline import plan_stages
+from kalshi_pipeline.assets.automation import on_any_change
 from kalshi_pipeline.assets.groups import WAREHOUSE
 from kalshi_pipeline.assets.published import table_metadata
 from kalshi_pipeline.assets.suitable_markets import suitable_markets
@@ -23,6 +24,7 @@ _EVALUATIONS = [dg.AssetKey([name, plan_stages.EVALUATION]) for name in plan_nam
     owners=["team:evaluation"],
     tags={"stage": "queries"},
     code_version=VIEWS_VERSION,
+    automation_condition=on_any_change(),
 )
 def warehouse_views(warehouse: WarehouseResource) -> dg.MaterializeResult[Any]:
     """`kalshi.duckdb`: views over the current generation of everything published.

@@ -1,10 +1,11 @@
-"""The composition root: every asset, check, job and resource, and nothing else."""
+"""The composition root: every asset, check, job, sensor and resource, and nothing else."""
 
 from __future__ import annotations
 
 import dagster as dg
 
-from kalshi_pipeline.assets import checks
+from kalshi_pipeline.assets import checks, sensors
+from kalshi_pipeline.assets.automation import automations
 from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.checkpoints import phase_asset
 from kalshi_pipeline.assets.evaluations import evaluation_asset
@@ -42,6 +43,7 @@ def build_definitions(recordings: list[str], warehouse: str) -> dg.Definitions:
         ],
         asset_checks=[*checks.session_checks, *checks.plan_checks(plans)],
         jobs=[session_data, *plan_jobs(plans)],
+        sensors=[*sensors.watchers, *automations(plans)],
         resources={
             "recordings": fixed(Recordings, roots=recordings, warehouse=warehouse),
             "warehouse": fixed(WarehouseResource, root=warehouse),

@@ -54,12 +54,17 @@ CODE_VERSIONS = {
 Progress = Callable[[str], None]
 
 
+def message_recipe(recording: Session) -> Recipe:
+    """What a session's message table is a function of; reads all of the raw data."""
+    return Recipe(
+        CODE_VERSIONS[RAW], reading_settings(recording), {"recording": recording.fingerprint()}
+    )
+
+
 def ingest_session(warehouse: Warehouse, recording: Session) -> Generation:
     """Raw frames of a recording, or rows of a database's session -> its message table."""
     session = str(recording.info.session)
-    recipe = Recipe(
-        CODE_VERSIONS[RAW], reading_settings(recording), {"recording": recording.fingerprint()}
-    )
+    recipe = message_recipe(recording)
     if found := warehouse.made_from(RAW, session, recipe):
         return found
     with warehouse.stage(RAW, session, recipe) as staging:

@@ -71,7 +71,7 @@ class SessionSources:
                 raise MissingFile(
                     "KALSHI_RECORDINGS names a folder that does not exist", value=str(root)
                 )
-        self._recorded = RecordingFolders(roots)
+        self.recorded = RecordingFolders(roots)
         self._generated = RecordingFolders([generated_root])
         self._generated_root = generated_root
         self._database_url = database_url
@@ -95,13 +95,13 @@ class SessionSources:
     def sessions(self) -> list[int]:
         """Ids of every session that exists, ascending; a database's active ones too."""
         stored = self.database.infos() if self.database else []
-        folders = {*self._recorded.sessions(), *self._generated.sessions()}
+        folders = {*self.recorded.sessions(), *self._generated.sessions()}
         return sorted(folders | {info.session for info in stored})
 
     def completed(self) -> list[int]:
         """Ids of the sessions that are over, ascending: those a sensor may offer."""
         stored = self.database.completed() if self.database else []
-        return sorted({*self._recorded.sessions(), *self._generated.sessions(), *stored})
+        return sorted({*self.recorded.sessions(), *self._generated.sessions(), *stored})
 
     def find(self, session: int) -> Session:
         """One session that exists in a folder or the database; nothing is generated.
@@ -123,8 +123,8 @@ class SessionSources:
         return self._kept(number) or self._generate(number, progress)
 
     def _kept(self, number: int) -> Session | None:
-        if any((root / str(number)).is_dir() for root in self._recorded.roots):
-            return self._recorded.open(number)
+        if any((root / str(number)).is_dir() for root in self.recorded.roots):
+            return self.recorded.open(number)
         return self.database.find(number) if self.database else None
 
     def _generate(self, number: int, progress: Callable[[str], None] | None) -> Recording:
@@ -137,7 +137,7 @@ class SessionSources:
         if profile is None:
             known = ", ".join(map(str, self.sessions())) or "none"
             possible = ", ".join(map(str, sorted(profiles)))
-            searched = ", ".join(map(str, self._recorded.roots)) or "KALSHI_RECORDINGS is not set"
+            searched = ", ".join(map(str, self.recorded.roots)) or "KALSHI_RECORDINGS is not set"
             absent = "; the database has no such session" if self.database else ""
             raise SessionNotFound(
                 f"no such session; recorded or generated so far: {known}; can be generated: "
