@@ -15,25 +15,36 @@ from kalshi_pipeline.plans import Plan
 
 INTERVAL_S = 15
 VIEWS = "warehouse_views"
+TOGETHER = "kalshi/together"  # of a run: what it makes, up to the last asset that follows
+SESSION = "session"
 
 
-def on_changed_inputs() -> "When[dg.AssetKey]":
+def on_changed_inputs(together: str) -> "When[Any]":
     """Missing with all inputs there, or an input's content or the code differs from last time.
 
     `AutomationCondition.eager()` would train again on equal data, forget a change that lands while
     training runs, and never start where the data was there first. An asset whose last execution
     failed waits for another input, other code, or a person; a failed blocking check of an input
     holds it back; several assets in a row are asked for one by one, each in a run of its own.
+
+    Args:
+        together: value of `TOGETHER` of the runs that make this asset along with its inputs: what
+            they change needs no answer.
     """
-    changed = (
-        When.any_deps_match(When.data_version_changed() & ~When.executed_with_root_target())
-        | When.code_version_changed()
+    # of a partitioned input the root target is known for one partition alone, the latest
+    answered = When.executed_with_root_target() | When.all_new_updates_have_run_tags(
+        tag_values={TOGETHER: together}
     )
-    wanted = (When.missing() & ~When.execution_failed()) | changed.since(_answered())
-    waits = When.any_deps_match(When.missing() | When.will_be_requested() | When.in_progress())
-    return (
-        wanted & ~waits & ~When.in_progress() & When.all_deps_blocking_checks_passed()
-    ).with_label("on_changed_inputs")
+    changed = (
+        When.any_deps_match(When.data_version_changed() & ~answered) | When.code_version_changed()
+    )
+    wanted = (When.missing() & ~When.execution_failed()) | _unanswered(changed)
+    # `all_deps_blocking_checks_passed` is content with one of an input's partitions
+    failed = When.any_checks_match(~When.check_passed(), blocking_only=True)
+    waits = When.any_deps_match(
+        When.missing() | When.will_be_requested() | When.in_progress() | failed
+    )
+    return (wanted & ~waits & ~When.in_progress()).with_label("on_changed_inputs")
 
 
 def on_changed_code() -> "When[dg.AssetKey]":
@@ -41,7 +52,7 @@ def on_changed_code() -> "When[dg.AssetKey]":
 
     A session nobody ingested is left alone: finding sessions is the sensors' part.
     """
-    changed = When.code_version_changed().since(_answered())
+    changed = _unanswered(When.code_version_changed())
     return (changed & ~When.missing() & ~When.in_progress()).with_label("on_changed_code")
 
 
@@ -49,11 +60,12 @@ def on_any_change() -> "When[dg.AssetKey]":
     """Of what looks at all there is: any input's content changed and none is being made."""
     changed = When.any_deps_match(When.data_version_changed()) | When.code_version_changed()
     waits = When.any_deps_in_progress() | When.in_progress()
-    return (changed.since(_answered()) & ~waits).with_label("on_any_change")
+    return (_unanswered(changed) & ~waits).with_label("on_any_change")
 
 
-def _answered() -> "When[Any]":
-    return When.newly_requested() | When.initial_evaluation()
+def _unanswered(changed: "When[Any]") -> "When[Any]":
+    # what changes in the moment in which the last change is answered is not part of the answer
+    return changed.since((When.newly_requested() & ~changed) | When.initial_evaluation())
 
 
 def automations(plans: Iterable[Plan]) -> list[dg.AutomationConditionSensorDefinition]:

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from kalshi_pipeline import stages
-from kalshi_pipeline.assets.automation import on_changed_inputs
+from kalshi_pipeline.assets.automation import SESSION, on_changed_inputs
 from kalshi_pipeline.assets.groups import MARKET_DATA
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import columns_of, published, table_facts, table_metadata
@@ -42,7 +42,7 @@ from kalshi_pipeline.storage.tables import read_table
         DEPLETION_SCHEMA,
     ),
     code_version=stages.CODE_VERSIONS[stages.BOOKS],
-    automation_condition=on_changed_inputs(),
+    automation_condition=on_changed_inputs(SESSION),
 )
 def books(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource

@@ -43,7 +43,7 @@ def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
         kinds={"pytorch"},
         owners=["team:learning"],
         code_version=plan_stages.TRAINING_VERSION,
-        automation_condition=on_changed_inputs(),
+        automation_condition=on_changed_inputs(plan.name),
         pool="training",
         tags={"stage": "training", "plan": plan.name, "phase": phase.name},
         description=f"{phase.algorithm.upper()} after {phase.timesteps:,}{after}, {seeds}, on the "

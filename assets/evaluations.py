@@ -46,7 +46,7 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
         owners=["team:evaluation"],
         tags={"stage": "evaluation", "plan": plan.name},
         code_version=plan_evaluation.EVALUATION_VERSION,
-        automation_condition=on_changed_inputs(),
+        automation_condition=on_changed_inputs(plan.name),
         description=f"The verdict on {last}: the learned policy beside every baseline, on sessions "
         f"{tested}; fees on, cross fills, liquidation marks, cluster bootstrap over Kalshi events, "
         "every candidate that was tried counted. `report.html` stands alone.",

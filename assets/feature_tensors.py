@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from kalshi_pipeline import stages
-from kalshi_pipeline.assets.automation import on_changed_inputs
+from kalshi_pipeline.assets.automation import SESSION, on_changed_inputs
 from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.groups import FEATURES
 from kalshi_pipeline.assets.partitions import sessions
@@ -31,7 +31,7 @@ _COLUMNS = dg.TableSchema(
     tags={"stage": "features"},
     metadata={"dagster/column_schema": _COLUMNS},
     code_version=stages.CODE_VERSIONS[stages.TENSORS],
-    automation_condition=on_changed_inputs(),
+    automation_condition=on_changed_inputs(SESSION),
 )
 def feature_tensors(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from kalshi_pipeline.assets.automation import SESSION, TOGETHER
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.plan_stages import EVALUATION
 from kalshi_pipeline.plans import Plan
@@ -16,6 +17,7 @@ session_data = dg.define_asset_job(
     SESSION_JOB,
     selection=dg.AssetSelection.assets(*SESSION_STAGES),
     partitions_def=sessions,
+    tags={TOGETHER: SESSION},
     description="One session: ingest, books, features, suitable markets and their checks.",
 )
 
@@ -31,6 +33,7 @@ def plan_jobs(plans: Iterable[Plan]) -> list[Any]:
         dg.define_asset_job(
             plan.name,
             selection=dg.AssetSelection.assets(*_keys(plan)),
+            tags={TOGETHER: plan.name},
             description=f"{plan.title}: its phases in order, then the evaluation.",
         )
         for plan in plans

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from kalshi_pipeline import stages
-from kalshi_pipeline.assets.automation import on_changed_inputs
+from kalshi_pipeline.assets.automation import SESSION, on_changed_inputs
 from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.groups import FEATURES
@@ -26,7 +26,7 @@ from kalshi_pipeline.suitability import SCHEMA
     tags={"stage": "suitability"},
     metadata=columns_of(stages.SUITABLE, SCHEMA),
     code_version=stages.CODE_VERSIONS[stages.SUITABLE],
-    automation_condition=on_changed_inputs(),
+    automation_condition=on_changed_inputs(SESSION),
 )
 def suitable_markets(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource

@@ -24,10 +24,16 @@ class World:
         self.broken: set[str] = set()  # sessions whose books do not pass their check
         self.fails: set[str] = set()
         self.versions = {"raw": "1", "books": "1", "phase_1": "1", "phase_2": "1"}
-        self.runs: list[tuple[str, str | None]] = []
+        self.graphs: dict[tuple, dg.Definitions] = {}
 
     def definitions(self):
-        inputs, code = on_changed_inputs(), self.versions
+        """The graph with the code as it is now."""
+        known = tuple(self.versions.items())
+        if known not in self.graphs:
+            self.graphs[known] = self._definitions(dict(self.versions))
+        return self.graphs[known]
+
+    def _definitions(self, code):
 
         def made(name, value):
             if name in self.fails:
@@ -52,7 +58,12 @@ class World:
             return dg.AssetCheckResult(passed=context.partition_key not in self.broken)
 
         def phase(name, dep):
-            @dg.asset(name=name, deps=[dep], automation_condition=inputs, code_version=code[name])
+            @dg.asset(
+                name=name,
+                deps=[dep],
+                automation_condition=on_changed_inputs("plan"),
+                code_version=code[name],
+            )
             def asset() -> dg.MaterializeResult:
                 return made(name, [self.content[key] // 2 for key in ("1", "2")] + [code[name]])
 
@@ -60,22 +71,24 @@ class World:
 
         return dg.Definitions(
             assets=[
-                sessions_asset("raw", [], on_changed_code(), lambda held: held),
-                sessions_asset("books", ["raw"], inputs, lambda held: held // 2),
+                sessions_asset("raw", [], on_changed_code(), lambda n: n),
+                sessions_asset(
+                    "books", ["raw"], on_changed_inputs("session"), lambda held: held // 2
+                ),
                 phase("phase_1", dg.AssetDep("books", partition_mapping=OF_TWO)),
                 phase("phase_2", dg.AssetDep("phase_1")),
             ],
             asset_checks=[sound],
         )
 
-    def run(self, *names, session=None):
+    def run(self, *names, session=None, **tags):
         """Materialize these in one run, as a person or a sensor would."""
         job = self.definitions().resolve_implicit_global_asset_job_def()
-        self.runs += [(name, session) for name in names]
         return job.execute_in_process(
             instance=self.instance,
             asset_selection=[dg.AssetKey(name) for name in names],
             partition_key=session,
+            tags={f"kalshi/{name}": value for name, value in tags.items()},
             raise_on_error=False,
         )
 
@@ -83,7 +96,7 @@ class World:
         """A recording comes, or comes again, with its books: what a sensor's run does."""
         self.content[session] = held
         self.instance.add_dynamic_partitions("session", [session])
-        self.run("raw", "books", session=session)
+        self.run("raw", "books", session=session, together="session")
 
     def tick(self):
         """What is asked for now, as `asset` or `asset[session]`."""
@@ -179,6 +192,7 @@ def test_a_change_that_lands_while_training_runs_is_not_forgotten(trained):
 
 
 def test_a_session_that_fails_its_check_holds_back_what_it_would_feed_and_nothing_else(world):
+    world.record("3", 2)
     world.tick()
     world.broken = {"1"}
     world.record("1", 2)
