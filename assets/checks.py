@@ -1,31 +1,61 @@
 """Expectations and rules as Dagster asset checks: what fails stops everything built on it."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 
 import dagster as dg
 
 from kalshi_pipeline import plan_stages, rules, stages
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import table_metadata
+from kalshi_pipeline.errors import KalshiPipelineError
 from kalshi_pipeline.expectations.validated import Validated, validated
 from kalshi_pipeline.names import session_id
-from kalshi_pipeline.plans import Plan
+from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.resources.warehouse import WarehouseResource
-from kalshi_pipeline.rules import Finding
-from kalshi_pipeline.storage.publish import Generation
+from kalshi_pipeline.rules import Fact, Finding, Trained
+from kalshi_pipeline.storage.publish import Generation, Warehouse
 
-Rule = Callable[[Generation], Finding]
+PhaseRule = Callable[[Trained], Finding]
+EvaluationRule = Callable[[Generation], Finding]
+Look = Callable[[Warehouse], Finding]
 
 EXPECTATIONS, WARNINGS = "expectations", "warnings"
 
 
-def _result(finding: Finding) -> dg.AssetCheckResult:
+def finding_result(finding: Finding, *, blocks: bool) -> dg.AssetCheckResult:
+    """A finding as Dagster shows it: the sentence, and where what does not hold is."""
+    facts = [asdict(fact) | {"value": str(fact.value)} for fact in finding.facts]
+    columns = ("session", "market", "row", "rule", "value")
     return dg.AssetCheckResult(
         passed=finding.holds,
+        severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
         description=finding.says,
-        metadata={"finding": finding.says},
+        metadata={
+            "finding": finding.says,
+            **(
+                {
+                    "facts": table_metadata(
+                        [{name: fact[name] for name in columns} for fact in facts]
+                    )
+                }
+                if facts
+                else {}
+            ),
+        },
     )
+
+
+def looked(look: Look, warehouse: Warehouse) -> Finding:
+    """What a rule finds; that it cannot look is a finding as well."""
+    try:
+        return look(warehouse)
+    except KalshiPipelineError as error:
+        rule = error.rule or "what was published can be read"
+        session = None if error.session is None else int(error.session)
+        fact = Fact(str(error.value), rule, session, error.market, error.row)
+        return Finding(False, str(error), (fact,))
 
 
 def _validation_result(validation: Validated, *, warns: bool) -> dg.AssetCheckResult:
@@ -79,15 +109,17 @@ def _session_check(asset: str, *, warns: bool) -> dg.AssetChecksDefinition:
     return check
 
 
-def _plan_check(plan: Plan, output: str, rule: Rule) -> dg.AssetChecksDefinition:
+def _plan_check(
+    plan: Plan, output: str, rule: Callable[..., Finding], look: Look, *, blocks: bool
+) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=dg.AssetKey([plan.name, output]),
         name=rule.__name__,
-        blocking=True,
+        blocking=blocks,
         description=rule.__doc__,
     )
     def check(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-        return _result(rule(warehouse.open().current(plan_stages.phase_name(plan, output))))
+        return finding_result(looked(look, warehouse.open()), blocks=blocks)
 
     return check
 
@@ -104,13 +136,24 @@ with warnings.catch_warnings():
 
 def plan_checks(plans: Iterable[Plan]) -> list[dg.AssetChecksDefinition]:
     """Checks of every phase and evaluation."""
-    found = []
-    for plan in plans:
-        found += [_plan_check(plan, phase.name, rules.weights_are_sound) for phase in plan.phases]
-        for rule in (
-            rules.hold_earns_nothing,
-            rules.no_used_session_is_clean,
-            rules.report_is_complete,
-        ):
-            found.append(_plan_check(plan, plan_stages.EVALUATION, rule))
-    return found
+    return [check for plan in plans for check in (*_of_phases(plan), *_of_evaluation(plan))]
+
+
+def _of_phases(plan: Plan) -> Iterator[dg.AssetChecksDefinition]:
+    for phase in plan.phases:
+        for rule, blocks in rules.OF_PHASES.items():
+
+            def look(warehouse: Warehouse, rule: PhaseRule = rule, phase: Phase = phase) -> Finding:
+                return rule(Trained(warehouse, plan, phase))
+
+            yield _plan_check(plan, phase.name, rule, look, blocks=blocks)
+
+
+def _of_evaluation(plan: Plan) -> Iterator[dg.AssetChecksDefinition]:
+    name = plan_stages.phase_name(plan, plan_stages.EVALUATION)
+    for rule, blocks in rules.OF_EVALUATIONS.items():
+
+        def look(warehouse: Warehouse, rule: EvaluationRule = rule) -> Finding:
+            return rule(warehouse.current(name))
+
+        yield _plan_check(plan, plan_stages.EVALUATION, rule, look, blocks=blocks)

@@ -13,7 +13,7 @@ from kalshi_pipeline.assets.evaluations import EvaluationRun, open_sealed
 from kalshi_pipeline.config import EvaluationConfig
 from kalshi_pipeline.errors import SessionSealed
 from kalshi_pipeline.plans import Plan
-from kalshi_pipeline.rules import no_used_session_is_clean
+from kalshi_pipeline.rules.evaluations import no_used_session_is_clean
 from kalshi_pipeline.storage.publish import Generation, Warehouse
 from kalshi_pipeline.storage.seals import seal
 from kalshi_pipeline.storage.trials import read_trials

@@ -64,7 +64,17 @@ MAY_IMPORT = {
     "evaluation_pages": DATA
     | {"storage", "stages", "plan_stages", "plans", "by_hand", "evaluation"},
     "warehouse_views": DATA | {"published_tables", "storage", "stages", "plan_stages"},
-    "rules": BASE | {"storage", "evaluation"},
+    "rules": BASE
+    | {
+        "evaluation",
+        "learning",
+        "plan_stages",
+        "plans",
+        "sealed",
+        "session_data",
+        "storage",
+        "trading",
+    },
     "expectations": DATA | {"storage", "stages"},
     "sessions": DATA | {"storage", "stages", "plans"},
     "resources": BASE | {"recordings", "storage"},
@@ -140,7 +150,8 @@ def test_only_the_composition_root_and_the_command_line_import_assets():
 
 @pytest.mark.parametrize(
     "name",
-    ["definitions", "stages", "plan_stages", "plan_evaluation", "rules", "cli/__init__",
+    ["definitions", "stages", "plan_stages", "plan_evaluation", "rules/__init__",
+     "rules/checkpoints", "rules/evaluations", "rules/behaviour", "cli/__init__",
      "cli/reports", "cli/sessions", "cli/shared", "cli/training", "by_hand", "session_data",
      "evaluation_pages",
      "expectations/validated", "expectations/sql"],
