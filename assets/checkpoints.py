@@ -12,7 +12,7 @@ from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.groups import plan_group
 from kalshi_pipeline.assets.published import DESCRIBED_ROWS, published, table_metadata
 from kalshi_pipeline.assets.suitable_markets import suitable_markets
-from kalshi_pipeline.assets.training import trained
+from kalshi_pipeline.assets.training import TrainingRun, trained
 from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.storage.publish import EXPORTS, Generation
@@ -53,9 +53,9 @@ def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
         "`exports/*/model.zip` open in Stable-Baselines3.",
     )
     def checkpoint(
-        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+        context: dg.AssetExecutionContext, config: TrainingRun, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[Any]:
-        generation = trained(context, warehouse.open(), plan, phase)
+        generation = trained(context, warehouse.open(), plan, phase, config)
         return published(generation, context, **_course(generation))
 
     return checkpoint

@@ -20,13 +20,17 @@ from kalshi_pipeline.storage.publish import Generation, Warehouse
 
 
 class EvaluationRun(dg.Config):
-    """What a run may ask of an evaluation.
+    """What a run may ask of an evaluation. How it judges is the plan's: a file, not a form."""
 
-    `open_sealed` opens sealed sessions for the checkpoint that is judged now: once, with the date.
-    """
-
-    open_sealed: list[int] = Field(default_factory=list)
-    reason: str = ""
+    open_sealed: list[int] = Field(
+        default_factory=list,
+        description="Sealed sessions to open for the checkpoint that is judged now, once and for "
+        "good: afterwards no look at them is a first one. Empty: they stay sealed.",
+    )
+    reason: str = Field(
+        default="",
+        description="Why they are opened now; it stands in the report. Needed to open any.",
+    )
 
 
 def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
@@ -47,6 +51,7 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
         tags={"stage": "evaluation", "plan": plan.name},
         code_version=plan_evaluation.EVALUATION_VERSION,
         automation_condition=on_changed_inputs(plan.name),
+        pool="evaluation",
         description=f"The verdict on {last}: the learned policy beside every baseline, on sessions "
         f"{tested}; fees on, cross fills, liquidation marks, cluster bootstrap over Kalshi events, "
         "every candidate that was tried counted. `report.html` stands alone.",

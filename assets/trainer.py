@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from kalshi_pipeline.learning.records import TrainingProgress
 
 STOPPED = 128 + signal.SIGTERM
-TOLD = 40  # reports of progress a seed, so that Dagster's event log stays small
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -39,7 +38,9 @@ def main() -> int:
         plan = load_plan(pipes.get_extra("plan"))
         phase = plan.phase(pipes.get_extra("phase"))
         warehouse = open_warehouse(pipes.get_extra("warehouse"))
-        tell = _teller(Path(pipes.get_extra("progress")), pipes.log.info)
+        os.nice(pipes.get_extra("niceness"))
+        progress, reports = Path(pipes.get_extra("progress")), pipes.get_extra("reports")
+        tell = _teller(progress, reports, pipes.log.info)
         try:
             generation = plan_stages.train_phase(
                 warehouse, plan, phase, tell, now_ms=time.time_ns() // 1_000_000, stop=stop
@@ -70,12 +71,14 @@ def _die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _teller(path: Path, say: Callable[[str], None]) -> Callable[[int, TrainingProgress], None]:
+def _teller(
+    path: Path, reports: int, say: Callable[[str], None]
+) -> Callable[[int, TrainingProgress], None]:
     told = (-1, -1)
 
     def tell(seed: int, progress: TrainingProgress) -> None:
         nonlocal told
-        place = (seed, progress.timesteps * TOLD // progress.target)
+        place = (seed, progress.timesteps * reports // progress.target)
         if place == told:
             return
         told = place

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError  # 1.13 has no public name for it
+from pydantic import Field
 
 from kalshi_pipeline import plan_stages
 from kalshi_pipeline.plans import Phase, Plan
@@ -26,8 +27,31 @@ POLL_S = 1.0
 STOP_WITHIN_S = 20.0  # an update takes about a second, saving less
 
 
+class TrainingRun(dg.Config):
+    """How a training uses the machine. What it learns is the plan's alone: a file, not a form."""
+
+    niceness: int = Field(
+        default=5,
+        ge=0,
+        le=19,
+        description="How far the trainer stands back behind other programs of the machine: 0 = not "
+        "at all, 19 = it only takes what nobody else wants. Changes no weights.",
+    )
+    reports: int = Field(
+        default=40,
+        ge=1,
+        le=1_000,
+        description="Points of each live curve on the asset's page, a seed. They stay in Dagster's "
+        "event log. Changes no weights.",
+    )
+
+
 def trained(
-    context: dg.AssetExecutionContext, warehouse: Warehouse, plan: Plan, phase: Phase
+    context: dg.AssetExecutionContext,
+    warehouse: Warehouse,
+    plan: Plan,
+    phase: Phase,
+    config: TrainingRun,
 ) -> Generation:
     """Train a phase in a process of its own, or find it trained.
 
@@ -39,7 +63,10 @@ def trained(
     with tempfile.TemporaryDirectory() as folder:
         progress = Path(folder, "progress.jsonl")
         progress.touch()
-        extras = {"plan": plan.name, "phase": phase.name, "warehouse": str(warehouse.root)}
+        extras = {
+            "plan": plan.name, "phase": phase.name, "warehouse": str(warehouse.root),
+            "niceness": config.niceness, "reports": config.reports,
+        }  # fmt: skip
         try:
             with _followed(context, progress):
                 done = client.run(

@@ -10,7 +10,7 @@ from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.checkpoints import phase_asset
 from kalshi_pipeline.assets.evaluations import evaluation_asset
 from kalshi_pipeline.assets.feature_tensors import feature_tensors
-from kalshi_pipeline.assets.jobs import plan_jobs, session_data
+from kalshi_pipeline.assets.jobs import plan_jobs, session_jobs
 from kalshi_pipeline.assets.raw_messages import raw_messages
 from kalshi_pipeline.assets.suitable_markets import suitable_markets
 from kalshi_pipeline.assets.warehouse_views import warehouse_views
@@ -42,7 +42,7 @@ def build_definitions(recordings: list[str], warehouse: str) -> dg.Definitions:
             warehouse_views,
         ],
         asset_checks=[*checks.session_checks, *checks.plan_checks(plans)],
-        jobs=[session_data, *plan_jobs(plans)],
+        jobs=[*session_jobs, *plan_jobs(plans)],
         sensors=[*sensors.watchers, *automations(plans)],
         resources={
             "recordings": fixed(Recordings, roots=recordings, warehouse=warehouse),

@@ -102,7 +102,7 @@ def weights_have_moved(trained: Trained) -> Finding:
     def faults() -> Iterator[Fact]:
         for seed, network in trained.seeds.items():
             before = trained.parents.get(seed)
-            apart = _distance(network.policy, before and before.policy)
+            apart = _distance(network.policy, before.policy if before else None)
             rule = f"the actor lies {MOVED:g} of its length or more from where it began"
             if not apart >= MOVED:
                 yield Fact(f"{apart:.2g}", rule, row=f"seed {seed}")
@@ -187,19 +187,19 @@ def _of_the_parent(trained: Trained, seed: int, network: Checkpoint) -> Iterator
 
 def data_is_of_one_kind(trained: Trained) -> Finding:
     """All that weights have seen was recorded in one way: none generated beside recorded ones."""
-    sessions = sorted({session for phase in trained.chain for session in phase.sessions})
     kinds: dict[str, list[int]] = {}
-    for session in sessions:
-        facts = session_facts(trained.warehouse, [session])
-        source = "generated" if facts["generated"] else "recorded"
-        kinds.setdefault(f"{source}, {facts['conventions'][str(session)]}", []).append(session)
+    for session in sorted({session for phase in trained.chain for session in phase.sessions}):
+        said = session_facts(trained.warehouse, [session])
+        source = "generated" if said["generated"] else "recorded"
+        kinds.setdefault(f"{source}, {said['conventions'][str(session)]}", []).append(session)
     told = "; ".join(f"{kind}: {', '.join(map(str, of))}" for kind, of in sorted(kinds.items()))
-    facts = tuple(
-        Fact(kind, "sessions of one kind", session)
+    if len(kinds) == 1:
+        return Finding(True, told)
+    one_each = [
+        Fact(kind, "sessions of one kind", of[0], row=f"{len(of)} sessions")
         for kind, of in sorted(kinds.items())
-        for session in of
-    )
-    return Finding(len(kinds) == 1, told, () if len(kinds) == 1 else facts)
+    ]
+    return Finding(False, told, tuple(one_each))
 
 
 def validated_on_enough(trained: Trained) -> Finding:
