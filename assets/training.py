@@ -31,7 +31,7 @@ class TrainingRun(dg.Config):
     """How a training uses the machine. What it learns is the plan's alone: a file, not a form."""
 
     niceness: int = Field(
-        default=5,
+        default=0,
         ge=0,
         le=19,
         description="How far the trainer stands back behind other programs of the machine: 0 = not "

@@ -10,6 +10,7 @@ from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.checkpoints import phase_asset
 from kalshi_pipeline.assets.evaluations import evaluation_asset
 from kalshi_pipeline.assets.feature_tensors import feature_tensors
+from kalshi_pipeline.assets.freshness import with_freshness
 from kalshi_pipeline.assets.jobs import plan_jobs, session_jobs
 from kalshi_pipeline.assets.raw_messages import raw_messages
 from kalshi_pipeline.assets.suitable_markets import suitable_markets
@@ -31,16 +32,17 @@ def build_definitions(recordings: list[str], warehouse: str) -> dg.Definitions:
         warehouse: root of everything published.
     """
     plans = [load_plan(name) for name in plan_names()]
+    assets = [
+        raw_messages,
+        books,
+        feature_tensors,
+        suitable_markets,
+        *(phase_asset(plan, phase) for plan in plans for phase in plan.phases),
+        *(evaluation_asset(plan) for plan in plans),
+        warehouse_views,
+    ]
     return dg.Definitions(
-        assets=[
-            raw_messages,
-            books,
-            feature_tensors,
-            suitable_markets,
-            *(phase_asset(plan, phase) for plan in plans for phase in plan.phases),
-            *(evaluation_asset(plan) for plan in plans),
-            warehouse_views,
-        ],
+        assets=[with_freshness(made) for made in assets],
         asset_checks=[*checks.session_checks, *checks.plan_checks(plans)],
         jobs=[*session_jobs, *plan_jobs(plans)],
         sensors=[*sensors.watchers, *automations(plans)],

@@ -15,7 +15,7 @@ from kalshi_pipeline.config import EvaluationConfig, PPOConfig
 from kalshi_pipeline.errors import CorruptCheckpoint, MissingParent, NotPublished
 from kalshi_pipeline.past import courses_of
 from kalshi_pipeline.plans import Phase, Plan, load_plan
-from kalshi_pipeline.rules.checkpoints import Trained, weights_are_sound
+from kalshi_pipeline.rules import weights_are_sound
 from kalshi_pipeline.storage.checkpoints import load_seeds
 from kalshi_pipeline.storage.publish import Generation, Warehouse
 from kalshi_pipeline.storage.trials import read_trials
@@ -86,7 +86,7 @@ def test_each_seed_is_what_it_would_be_alone(warehouse, tmp_path, data) -> None:
         records = json.loads(both.path(f"exports/seed_{seed}/training.json").read_bytes())
         assert records[-1]["timesteps"] == ROLLOUTS * TINY.rollout_steps
         assert both.path(f"exports/seed_{seed}/model.zip").stat().st_size > 1_000
-    finding = weights_are_sound(Trained(warehouse, plan_of(2), plan_of(2).phase("phase_1")))
+    finding = weights_are_sound(both)
     assert finding.holds, finding.says
 
 

@@ -8,6 +8,7 @@ losing may be unavoidable and doing nothing may be right, a rule that stops woul
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import wraps
 
 from kalshi_pipeline.rules.checkpoints import (
     Trained,
@@ -34,9 +35,18 @@ from kalshi_pipeline.rules.evaluations import (
 from kalshi_pipeline.rules.finding import Fact, Finding
 from kalshi_pipeline.storage.publish import Generation
 
+
+def _of_what_is_published(rule: Callable[[Generation], Finding]) -> Callable[[Trained], Finding]:
+    @wraps(rule)
+    def look(trained: Trained) -> Finding:
+        return rule(trained.generation)
+
+    return look
+
+
 # rule -> whether it blocks, in the order in which a page shows them
 OF_PHASES: Mapping[Callable[[Trained], Finding], bool] = {
-    weights_are_sound: True,
+    _of_what_is_published(weights_are_sound): True,
     weights_have_moved: True,
     lineage_is_clean: True,
     earns_what_is_possible: True,
@@ -57,4 +67,4 @@ OF_EVALUATIONS: Mapping[Callable[[Generation], Finding], bool] = {
     judged_by_the_strict_rules: False,
 }
 
-__all__ = ["OF_EVALUATIONS", "OF_PHASES", "Fact", "Finding", "Trained"]
+__all__ = ["OF_EVALUATIONS", "OF_PHASES", "Fact", "Finding", "Trained", "weights_are_sound"]

@@ -84,10 +84,12 @@ class Trained:
         return behaviour_of(self.warehouse, self.plan, self.phase)
 
 
-def weights_are_sound(trained: Trained) -> Finding:
+def weights_are_sound(phase: Generation) -> Finding:
     """Every tensor of every seed's checkpoint is there, of its shape, and finite."""
+    from kalshi_pipeline.storage import checkpoints
+
     try:
-        states = [network.state for network in trained.seeds.values()]
+        states = [one.state for one in checkpoints.load_seeds(phase.verified()).values()]
     except (TrainingError, CorruptFile) as error:
         rule = error.rule or "tensors as its network has them, finite"
         return Finding(False, str(error), (Fact(error.value, rule, row=error.row),))
