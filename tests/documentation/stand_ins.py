@@ -18,7 +18,7 @@ EXCUSED = {
 # what does not end by itself: it is stopped after so many seconds, which is no failure
 ENDLESS = {
     r"^tail -f ": 2,
-    r"^tensorboard ": 15,
+    r"^tensorboard ": 10,
 }
 
 # other values for the same command: a regular expression, what takes its place, and the reason

@@ -21,7 +21,7 @@ from kalshi_pipeline.recordings.generator import QUICK_PROFILES
 from kalshi_pipeline.stages import SESSION_STAGES
 from kalshi_pipeline.storage.publish import Warehouse
 from tests.conftest import environment_of
-from tests.documentation.blocks import ROOT, Block, blocks, commands_of
+from tests.documentation.blocks import FENCE, ROOT, Block, blocks, commands_of, pages
 from tests.documentation.stand_ins import ENDLESS, EXCUSED, INSTEAD, SLOW, STORIES
 
 SHELL = [block for block in blocks() if block.language == "bash"]
@@ -54,6 +54,13 @@ def test_commands_stand_in_bash_blocks_and_nowhere_else():
         if block.language in ("", "text"):
             typed = re.search(rf"^\s*(\$ )?{PROGRAMS} ", block.text, re.MULTILINE)
             assert not typed, f"{block.name}: a command in a block no test runs: {typed}"
+
+
+def test_every_link_leads_somewhere():
+    for page in pages():
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", FENCE.sub("", page.read_text())):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_what_is_excused_and_what_stands_in_for_something_is_still_needed():
