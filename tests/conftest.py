@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from tests.postgres import Server, running_server
 
@@ -20,6 +20,9 @@ RECORDINGS = Path(os.environ.get("KALSHI_RECORDINGS") or ROOT.parent / "shared" 
 # no deadlines: a first example may wait for the compiler, and any for a busy machine
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("drawn", deadline=None)
+settings.register_profile(
+    "unshrunk", derandomize=True, deadline=None, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 # The longest files first, so that none is left over for one process while the other has nothing

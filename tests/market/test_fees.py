@@ -1,6 +1,8 @@
 """Fees: the published examples, both rounding rules, schedules and their dates."""
 
+import dataclasses
 import math
+from datetime import UTC, datetime
 from fractions import Fraction
 
 import numpy as np
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kalshi_pipeline.market.fees import (
+    NO_FEES,
     PER_FILL,
     PER_FILL_FROM_MS,
     PER_ORDER,
@@ -93,6 +96,37 @@ def test_schedules_that_make_no_sense_are_refused(wrong):
         FeeSchedule("KXX", **wrong)
 
 
+def test_the_dearest_schedule_costs_what_a_contract_pays():
+    for dearest in (FeeSchedule("KXX", taker_rate_bp=40_000), FeeSchedule("KXX", 0, 4, 40_000)):
+        rate = max(dearest.taker_rate_bp, dearest.maker_rate_bp)
+        assert fee_product(rate, dearest.multiplier_pct, 100, 5_000) == 10**16
+        with pytest.raises(ValueError, match="more in fees"):
+            dataclasses.replace(dearest, multiplier_pct=101)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        dearest.from_ms = 1
+
+
+def test_the_rounding_rules_are_kept_as_numbers_and_the_second_begins_on_its_day():
+    assert (PER_ORDER, PER_FILL) == (0, 1)
+    assert datetime(2026, 5, 28, tzinfo=UTC).timestamp() * 1_000 == PER_FILL_FROM_MS
+    assert NO_FEES == (0, 0, 100, PER_ORDER)
+    assert FeeSchedule() == FeeSchedule("", 0, 700, 0, 100)
+    assert schedule_for("KXBTC15M", 0) == Fees(700, 0, 100, PER_ORDER)
+    assert schedule_for("KXBTC15M", 0, ()) == Fees(700, 0, 100, PER_ORDER)
+
+
+@pytest.mark.parametrize("rates", [(700, 0, 100), (350, 700, 300), (0, 0, 100), (700, 0, 0)])
+def test_the_largest_size_is_the_last_whose_fee_rounded_up_fits_64_bits(rates):
+    rate = max(rates[:2]) * rates[2]
+    size = largest_size_centi(Fees(*rates, PER_ORDER))
+    room = 2**63 - 1 - 10**14  # rounding up to a cent adds less than one
+    dearest = fee_product(max(rates[:2]), rates[2], 1, 5_000)
+    assert dearest == rate * 25_000_000
+    assert size * dearest <= room
+    assert (size + 1) * max(dearest, 1) > room
+    assert isinstance(size, int)
+
+
 def test_a_fee_holiday_ends_on_its_date():
     known = (FeeSchedule(), FeeSchedule("KXY", 1_000, multiplier_pct=0), FeeSchedule("KXY", 2_000))
     charged = [schedule_for("KXY", at_ms, known).multiplier_pct for at_ms in (999, 1_000, 2_000)]
@@ -148,6 +182,40 @@ def test_a_cent_of_rounding_is_given_back():
     product = fee_product(700, 100, 100, 5_000)  # 1.75 cents
     fee, carried = fill_fee_micro(PER_FILL, product, -500_000, 0, carried)
     assert (fee, carried) == (17_500 + 2_500 - CENT, 12_500 + 2_500 - CENT)
+
+
+@pytest.mark.parametrize(
+    ("fee_of_it", "carried", "charged", "left"),
+    [
+        (CENT, CENT, CENT, CENT),  # exactly a cent has not exceeded it
+        (CENT, CENT + 1, 0, 1),  # a fee of exactly a cent covers it
+        (CENT - 100, CENT + 1, CENT - 100, CENT + 1),
+        (3 * CENT, 2 * CENT, 2 * CENT, CENT),  # one cent a fill
+    ],
+)
+def test_a_cent_is_given_back_once_the_accumulator_exceeds_it_and_the_fee_covers_it(
+    fee_of_it, carried, charged, left
+):
+    product = fee_of_it * 10**10
+    # the balance stays at whole cents by itself: nothing is floored
+    revenue = fee_of_it % CENT - CENT
+    assert fill_fee_micro(PER_FILL, product, revenue, 0, carried) == (charged, left)
+
+
+@pytest.mark.parametrize(
+    ("product", "cent_micro", "centicent_micro"),
+    [(0, 0, 0), (1, CENT, 100), (10**12, CENT, 100), (10**12 + 1, CENT, 200),
+     (10**14, CENT, CENT), (10**14 + 1, 2 * CENT, CENT + 100), (3 * 10**14, 3 * CENT, 3 * CENT)],
+)  # fmt: skip
+def test_fees_round_up_to_the_cent_of_an_order_or_the_hundredth_of_it_of_a_fill(
+    product, cent_micro, centicent_micro
+):
+    assert up_to_cent_micro(product) == worst_fee_micro(PER_ORDER, product) == cent_micro
+    assert worst_fee_micro(PER_FILL, product) == centicent_micro + CENT
+    # from cash of whole cents, flooring takes what the hundredths leave of a cent
+    floored = -centicent_micro % CENT
+    assert fill_fee_micro(PER_FILL, product, -CENT, 0, 0) == (centicent_micro + floored, floored)
+    assert fill_fee_micro(PER_ORDER, product, -CENT, 0, 0) == (cent_micro, cent_micro)
 
 
 @given(rates, sizes, prices, st.booleans())

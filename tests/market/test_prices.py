@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from decimal import Decimal
 
 import numpy as np
@@ -11,12 +12,15 @@ from hypothesis import strategies as st
 
 from kalshi_pipeline.errors import RecordingError
 from kalshi_pipeline.market.prices import (
+    NO,
     STRUCTURES,
+    YES,
     TickGrid,
     declared_grid,
     mirror_bp,
     to_bp,
     to_scaled,
+    undeclared_grid,
     uniform_grid,
 )
 
@@ -102,6 +106,7 @@ def test_the_mirror_of_the_mirror_is_the_price(price_bp):
 )
 def test_the_dense_ladder_has_a_cell_for_every_valid_price(grid, step_bp, levels):
     assert (grid.step_bp, grid.levels) == (step_bp, levels)
+    assert isinstance(grid.levels, int)
     assert not any(price % grid.step_bp for price in np.flatnonzero(grid.valid))
 
 
@@ -120,18 +125,57 @@ def test_ticks_lead_to_the_next_valid_price(name, price_bp):
     below = [stop for stop in stops if stop < price_bp]
     up, down = int(grid.tick_up_bp[price_bp]), int(grid.tick_down_bp[price_bp])
     assert down == (price_bp - max(below) if below else 0)
-    if above:
-        assert up == min(above) - price_bp
-    else:
-        assert up in (0, 10_000 - price_bp)
+    assert up == (min(above) - price_bp if above else 0)
 
 
 def test_declared_ranges_win_over_the_name_of_a_structure():
     market = TAPERED | {"price_level_structure": "linear_cent"}
     assert declared_grid(market) is declared_grid(TAPERED)
-    named = declared_grid({"price_level_structure": "tapered_deci_cent"})
-    assert named is not None
-    assert np.array_equal(named.valid, declared_grid(TAPERED).valid)
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    [
+        ("linear_cent", uniform_grid(100)),
+        ("deci_cent", uniform_grid(10)),
+        ("tapered_deci_cent", declared_grid(TAPERED)),
+    ],
+)
+def test_a_structures_name_stands_for_its_ranges_and_equal_ranges_share_a_grid(name, grid):
+    assert declared_grid({"price_level_structure": name}) is grid
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        grid.ranges = ()
+
+
+def test_a_range_ends_at_its_end():
+    whole_cents = set(range(100, 10_000, 100))
+    short = declared_grid(ranges_of(("0.0000", "0.0005", "0.0001")))
+    assert set(np.flatnonzero(short.valid).tolist()) == {1, 2, 3, 4, 5} | whole_cents
+    coarse = declared_grid(ranges_of(("0.0000", "0.0090", "0.0030")))
+    assert set(np.flatnonzero(coarse.valid).tolist()) == {30, 60, 90} | whole_cents
+
+
+@pytest.mark.parametrize(("finest_bp", "shown"), [(10, 999), (1, 9_999), (100, 99)])
+def test_without_a_declared_grid_orders_go_to_whole_cents_and_the_feed_may_show_finer_ones(
+    finest_bp, shown
+):
+    grid = undeclared_grid(finest_bp)
+    assert np.flatnonzero(grid.valid).tolist() == list(range(100, 10_000, 100))
+    assert np.flatnonzero(grid.resting).tolist() == list(range(finest_bp, 10_000, finest_bp))
+    assert np.count_nonzero(grid.resting) == shown
+    assert grid.ranges == ((0, 10_000, 100),)
+    assert grid.step_bp == finest_bp
+
+
+def test_a_ladder_is_found_by_its_outcome():
+    assert (YES, NO) == (0, 1)
+    assert mirror_bp(4_200) == 5_800
+
+
+def test_a_refused_text_is_quoted_but_never_in_full():
+    with pytest.raises(ValueError, match="not a decimal number") as wrong:
+        to_bp("x" * 51)
+    assert str(wrong.value) == f"not a decimal number: {'x' * 50!r}"
 
 
 @pytest.mark.parametrize("market", [{}, {"price_ranges": []}, {"price_level_structure": "unheard"},
@@ -145,7 +189,8 @@ def test_a_market_that_declares_nothing_has_no_grid(market):
     [
         5, "text", [5], [{}], [{"start": "0", "end": "1"}], {"start": "0"},
         [{"start": "0", "end": "1", "step": "0"}], [{"start": "0", "end": "1", "step": "-0.01"}],
-        [{"start": "1", "end": "0", "step": "0.01"}], [{"start": "-1", "end": "1", "step": "0.01"}],
+        [{"start": "1", "end": "0", "step": "0.01"}], [{"start": "1", "end": "1", "step": "0.01"}],
+        [{"start": "-1", "end": "1", "step": "0.01"}],
         [{"start": "0", "end": "2", "step": "0.01"}], [{"start": "0", "end": "1", "step": "1e-5"}],
         [{"start": True, "end": "1", "step": "0.01"}], [{"start": None, "end": "1", "step": "x"}],
     ],
