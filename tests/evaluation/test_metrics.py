@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kalshi_pipeline.config import MICRO_PER_CENT, EvaluationConfig
+from kalshi_pipeline.evaluation import inference
+from kalshi_pipeline.evaluation.ledger import ACTION_COLUMNS
 from kalshi_pipeline.evaluation.metrics import PolicyMetrics, measure, panel
 from tests.evaluation.ledgers import event_ledger, ledger, row
 from tests.oracle.event_totals import event_totals
@@ -166,3 +169,149 @@ def test_a_second_interval_is_shown_where_skewness_moves_an_end() -> None:
     assert bca is not None
     assert bca.high - percentile.high > 0.1 * (percentile.high - percentile.low)
     assert bca.low > percentile.low
+
+
+COUNTS = (
+    "pnl_mid_micro", "fees_micro", "contracts_centi", "taker_fills", "maker_fills", "orders",
+    "invalid_actions", "max_capital_micro", "max_drawdown_micro", *ACTION_COLUMNS,
+)  # fmt: skip
+
+
+def random_rows(events: int) -> list[dict[str, object]]:
+    """Two policies on one or two markets an event, one or two segments, "P" repeated there."""
+    rng = np.random.default_rng(11)
+    rows = []
+    for event in range(events):
+        for market in range(1 + event % 2):
+            for segment in range(1 + event % 3 // 2):
+                for policy, repeats in (("P", 1 + segment), ("Q", 1)):
+                    for repeat in range(repeats):
+                        trips = int(rng.integers(1, 9))
+                        columns: dict[str, object] = {
+                            name: int(rng.integers(1, 60_000)) for name in COUNTS
+                        }
+                        columns["round_trips"] = trips
+                        columns["winning_trips"] = int(rng.integers(0, trips + 1))
+                        rows.append(
+                            row(policy, float(rng.normal(20, 90)), event=f"E{event:03d}",
+                                market=f"E{event:03d}-{market}", segment=segment, repeat=repeat,
+                                end_ms=1_000 + event, **columns)
+                        )  # fmt: skip
+    return rows
+
+
+def close_to(interval: object, centre: float, error: float) -> bool:
+    """Whether a bootstrap interval is the one that a normal mean would have, nearly."""
+    low, high = interval[:2]  # type: ignore[index]
+    half = 1.96 * error
+    return abs(low - (centre - half)) < 0.4 * half and abs(high - (centre + half)) < 0.4 * half
+
+
+def test_every_number_is_what_its_definition_says() -> None:
+    events, rows = 60, random_rows(60)
+    both = measure(panel(ledger(rows), ["P", "Q"]), EvaluationConfig(resamples=2_000))
+    names = ("pnl_micro", "round_trips", "winning_trips", *COUNTS)
+    episodes = {(one["event"], one["market"], one["segment"]) for one in rows}
+    by_event: dict[str, dict[str, np.ndarray]] = {}
+    for metrics in both:
+        own = [one for one in rows if one["policy"] == metrics.policy]
+        found = {name: event_totals(own, name) for name in names}
+        by_event[metrics.policy] = {
+            name: np.array([float(totals[key]) for key in sorted(totals)])
+            for name, totals in found.items()
+        }
+        at = by_event[metrics.policy]
+        total = {name: values.sum() for name, values in at.items()}
+        pnl = at["pnl_micro"] / 10_000
+        decisions = sum(total[name] for name in ACTION_COLUMNS)
+        fills = total["taker_fills"] + total["maker_fills"]
+        positive = int((pnl > 0).sum())
+        expected = {
+            "pnl_cents": pnl.mean(),
+            "pnl_mid_cents": total["pnl_mid_micro"] / events / 10_000,
+            "pnl_episode_cents": pnl.sum() / len(episodes),
+            "return_on_capital": total["pnl_micro"] / total["max_capital_micro"],
+            "sharpe": pnl.mean() / pnl.std(ddof=1),
+            "positive_events": positive,
+            "positive_share": positive / events,
+            "round_trips": total["round_trips"] / events,
+            "win_rate": total["winning_trips"] / total["round_trips"],
+            "max_drawdown_cents": max(one["max_drawdown_micro"] for one in own) / 10_000,
+            "max_drawdown_share": max(
+                one["max_drawdown_micro"] / one["max_capital_micro"] for one in own
+            ),
+            "fees_cents": total["fees_micro"] / events / 10_000,
+            "contracts": total["contracts_centi"] / events / 100,
+            "orders": total["orders"] / events,
+            "fills_per_order": fills / total["orders"],
+            "maker_share": total["maker_fills"] / fills,
+            "hold_share": total["action_hold"] / decisions,
+            "invalid_share": total["invalid_actions"] / decisions,
+            "best_event_share": pnl.max() / pnl[pnl > 0].sum(),
+            "pnl_without_best_cents": (pnl.sum() - pnl.max()) / (events - 1),
+        }
+        for name, value in expected.items():
+            assert getattr(metrics, name) == pytest.approx(value), name
+        assert isinstance(metrics.positive_events, int)
+        assert metrics.action_shares == pytest.approx(
+            [total[name] / decisions for name in ACTION_COLUMNS]
+        )
+        assert metrics.sharpe_interval == inference.sharpe_interval(pnl, 0.95)
+        assert metrics.positive_interval == inference.wilson_interval(positive, events, 0.95)
+        assert metrics.detectable_cents == pytest.approx(
+            inference.smallest_detectable_effect(float(pnl.std(ddof=1)), events, 0.95)
+        )
+        assert close_to(metrics.pnl_interval, pnl.mean(), pnl.std() / math.sqrt(events))
+        rate = total["winning_trips"] / total["round_trips"]
+        off = (at["winning_trips"] - rate * at["round_trips"]) / at["round_trips"].mean()
+        assert close_to(metrics.win_interval, rate, off.std() / math.sqrt(events))
+    judged, other = both
+    assert (judged.policy, other.policy) == ("P", "Q")
+    apart = (by_event["P"]["pnl_micro"] - by_event["Q"]["pnl_micro"]) / 10_000
+    assert (judged.difference_cents, judged.difference_interval) == (None, None)
+    assert other.difference_cents == pytest.approx(apart.mean())
+    assert close_to(other.difference_interval, apart.mean(), apart.std() / math.sqrt(events))
+    with pytest.raises(FrozenInstanceError):
+        judged.orders = 0.0  # type: ignore[misc]
+
+
+def test_where_nothing_was_done_there_is_no_share() -> None:
+    idle = dict.fromkeys((*COUNTS, "round_trips", "winning_trips"), 0)
+    rows = [row("P", 0, event=f"E{n:02d}", market=f"M{n}", **idle) for n in range(30)]
+    (metrics,) = measure(panel(ledger(rows), ["P"]), CONFIG)
+    undefined = ("return_on_capital", "win_rate", "win_interval", "fills_per_order", "maker_share",
+                 "best_event_share", "sharpe")  # fmt: skip
+    assert {name: getattr(metrics, name) for name in undefined} == dict.fromkeys(undefined)
+    assert metrics.action_shares == (0.0,) * len(ACTION_COLUMNS)
+    assert (metrics.hold_share, metrics.invalid_share) == (0.0, 0.0)
+    assert metrics.pnl_interval == (0.0, 0.0)
+
+
+def test_one_event_has_nothing_without_its_best() -> None:
+    (metrics,) = measure(panel(ledger([row("P", 5)]), ["P"]), CONFIG)
+    assert metrics.pnl_without_best_cents is None
+    assert metrics.best_event_share == 1.0
+    rows = [row("P", 5, event="A", market="A-M"), row("P", 7, event="B", market="B-M")]
+    (metrics,) = measure(panel(ledger(rows), ["P"]), CONFIG)
+    assert metrics.pnl_without_best_cents == 5
+
+
+def test_a_rate_of_trips_has_an_interval_only_where_every_resample_has_trips() -> None:
+    """One trip in all: some resample has none."""
+    rows = [
+        row("P", 1, event=f"E{n:02d}", market=f"M{n}", round_trips=int(n == 0), winning_trips=0)
+        for n in range(30)
+    ]
+    (metrics,) = measure(panel(ledger(rows), ["P"]), CONFIG)
+    assert (metrics.win_rate, metrics.win_interval) == (0.0, None)
+
+
+def test_a_panel_counts_markets_events_and_episodes() -> None:
+    data = panel(ledger(random_rows(7)), ["Q", "P"])
+    assert data.policies == ("Q", "P")
+    assert data.events == 7
+    assert np.bincount(data.cluster).tolist() == [1, 2, 1, 2, 1, 2, 1]
+    # the second segment: in events 2 and 5, of one and of two markets
+    assert data.episodes == 10 + 1 + 2
+    assert {values.shape for values in data.totals.values()} == {(10, 2)}
+    assert data.event_end_ms.tolist() == list(range(1_000, 1_007))

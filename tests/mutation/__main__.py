@@ -42,7 +42,10 @@ def main() -> int:
 
 
 def _try_module(name: str, first: int, every: int) -> float:
-    module, path = f"kalshi_pipeline.{name}", ROOT / "kalshi_pipeline" / f"{name.replace('.', '/')}.py"
+    module, path = (
+        f"kalshi_pipeline.{name}",
+        ROOT / "kalshi_pipeline" / f"{name.replace('.', '/')}.py",
+    )
     tests = [*MODULES[name], *FAST]
     result, seconds = outcome(module, path, path.read_text(), tests, 600)
     assert result == "survived", f"the tests of {name} fail without a change"

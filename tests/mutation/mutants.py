@@ -94,7 +94,9 @@ def _without_effect(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]
     """Begin and end, (line, column), of the annotations and of what names a compiler."""
     found: list[ast.expr] = []
     for node in ast.walk(ast.parse(source)):
-        found += [a for a in (getattr(node, "annotation", None), getattr(node, "returns", None)) if a]
+        found += [
+            a for a in (getattr(node, "annotation", None), getattr(node, "returns", None)) if a
+        ]
         for decorator in getattr(node, "decorator_list", ()):
             if isinstance(decorator, ast.Name) and decorator.id in COMPILERS:
                 found.append(decorator)

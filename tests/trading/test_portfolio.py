@@ -126,7 +126,12 @@ def test_resting_orders_reserve_what_they_cost_a_maker():
 
 @pytest.mark.parametrize(
     ("position", "available"),
-    [(0, 500 - 40 - 60), (100, 500 - 40 - 30), (-100, 500 - 100 - 0 - 60), (-50, 500 - 50 - 20 - 60)],
+    [
+        (0, 500 - 40 - 60),
+        (100, 500 - 40 - 30),
+        (-100, 500 - 100 - 0 - 60),
+        (-50, 500 - 50 - 20 - 60),
+    ],
 )
 def test_available_cash_is_less_collateral_and_reservations(position, available):
     held = account(CASH=5 * DOLLAR, POSITION=position)
@@ -136,7 +141,13 @@ def test_available_cash_is_less_collateral_and_reservations(position, available)
 
 @pytest.mark.parametrize(
     ("position", "basis", "invested"),
-    [(100, 400_000, 400_000), (-100, 400_000, 600_000), (0, 0, 0), (1, 4_000, 4_000), (-1, 1, 9_999)],
+    [
+        (100, 400_000, 400_000),
+        (-100, 400_000, 600_000),
+        (0, 0, 0),
+        (1, 4_000, 4_000),
+        (-1, 1, 9_999),
+    ],
 )
 def test_what_was_invested_is_the_price_of_the_outcome_held(position, basis, invested):
     assert portfolio.invested_micro(account(POSITION=position, BASIS=basis)) == invested
@@ -283,9 +294,7 @@ def test_a_short_position_gains_when_it_is_bought_back_for_less():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "gain"), [(BUY, SELL, 100_000), (SELL, BUY, -100_000)]
-)
+@pytest.mark.parametrize(("first", "second", "gain"), [(BUY, SELL, 100_000), (SELL, BUY, -100_000)])
 def test_a_fill_through_zero_ends_a_trip_and_begins_another(first, second, gain):
     held = account(CASH=2 * DOLLAR, TRIP_CASH=2 * DOLLAR)
     after = booked(held, [(first, 4_000, 100, 1), (second, 5_000, 130, 2)])
