@@ -7,12 +7,14 @@ much. The compiler is off: else mutants of what a compiled kernel calls would no
 
 from __future__ import annotations
 
+import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +25,8 @@ import pytest
 
 PREPARED = (
     "hypothesis", "hypothesis.strategies", "hypothesis.extra.numpy", "numba", "numpy", "pyarrow",
-    "pyarrow.parquet", "scipy.stats", "msgspec", "llvmlite.ir",
+    "pyarrow.parquet", "scipy.stats", "msgspec", "llvmlite.ir", "anyio.pytest_plugin",
+    "dagster",  # the warnings that pytest is told to ignore are its
 )  # fmt: skip
 SETTINGS = {
     "NUMBA_DISABLE_JIT": "1",
@@ -31,8 +34,9 @@ SETTINGS = {
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "",
 }
+MEMORY = Path("/dev/shm")  # no device to wait for
 OPTIONS = (
-    "-x", "-q", "-n", "0", "-p", "no:cacheprovider",
+    "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov",
     "-W", "ignore::pytest.PytestAssertRewriteWarning",  # hypothesis has been imported
 )  # fmt: skip
 
@@ -61,6 +65,7 @@ def prepare() -> None:
     os.environ.update(SETTINGS)
     for name in PREPARED:
         importlib.import_module(name)
+    gc.freeze()  # no child looks through all this for garbage
 
 
 def outcome(
@@ -103,6 +108,7 @@ def _run(module: str, path: Path, code: str, tests: Sequence[str]) -> NoReturn:
     sys.meta_path.insert(0, _Finder(module, path, code))
     status = 1
     try:
-        status = int(pytest.main([*OPTIONS, *tests]))
+        with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as place:
+            status = int(pytest.main([*OPTIONS, f"--basetemp={place}/tests", *tests]))
     finally:
         os._exit(status)
