@@ -30,6 +30,8 @@ ARITHMETIC = {
     "BitOr": {"BitAnd", "BitXor"},
     "BitAnd": {"BitOr", "BitXor"},
 }
+# of small numbers and of names `is` is `==`
+IDENTITY = {"Is", "IsNot"}
 COMPILERS = {"kernel", "part", "allocating_kernel", "lane_kernel", "lane_part"}
 
 
@@ -77,10 +79,10 @@ def mutants(path: Path) -> Iterator[Mutant]:
 
 def _chosen(operator: str) -> bool:
     kind, _, change = operator.partition("_")
-    if kind != "ReplaceBinaryOperator":
-        return True
-    old, new = change.split("_")
-    return new in ARITHMETIC.get(old, ())
+    old, _, new = change.partition("_")
+    if kind == "ReplaceComparisonOperator":
+        return old in IDENTITY or new not in IDENTITY
+    return kind != "ReplaceBinaryOperator" or new in ARITHMETIC.get(old, ())
 
 
 def _meaning(code: str) -> str:
