@@ -11,8 +11,10 @@ export OPENBLAS_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 # a file's tests in one process, so that what it prepares is prepared once
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+COVERED := $(subst python -m,coverage run -m,$(PYTEST))
+WITH_KERNELS := tests/market tests/trading tests/storage tests/evaluation tests/recordings tests/leakage tests/faults tests/learning tests/test_*.py
 
-.PHONY: setup home run test drills soak crosscheck lint ui bench docs clean
+.PHONY: setup home run test drills soak coverage mutation crosscheck lint ui bench docs clean
 
 setup: $(VENV)/.ready
 
@@ -37,8 +39,22 @@ test: home
 drills: home
 	$(PYTEST) -m "drill and not slow"
 
-soak: home
+soak: home coverage mutation
 	HYPOTHESIS_PROFILE=drawn $(PYTEST) -m slow
+
+# The lines of a kernel are seen only with the compiler off; all the rest as it is used. See docs/TESTING.md
+EXACT := kalshi_pipeline/market/*,kalshi_pipeline/trading/*,kalshi_pipeline/storage/*,kalshi_pipeline/evaluation/*
+QUICK := not slow and not drill
+coverage: home
+	$(BIN)/coverage erase
+	NUMBA_DISABLE_JIT=1 $(COVERED) -p tests.uncompiled -m "$(QUICK) and not compiled" $(WITH_KERNELS)
+	$(COVERED) -m "$(QUICK)"
+	$(BIN)/coverage combine
+	$(BIN)/coverage report --include="$(EXACT)" --fail-under=100
+	$(BIN)/coverage report --omit="$(EXACT)" --fail-under=95
+
+mutation: home
+	$(BIN)/python -m tests.mutation
 
 # against hftbacktest, which needs an older NumPy and so an environment of its own
 crosscheck: home

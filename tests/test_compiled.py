@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 MODULES = {
     "numbers.py": "SCALE = 2.0\n",
     "parts.py": (
@@ -45,6 +47,7 @@ def run(folder: Path) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.compiled
 def test_a_kernel_is_kept_until_a_module_below_it_changes(tmp_path):
     package = tmp_path / "tiny"
     package.mkdir()

@@ -122,7 +122,7 @@ def _replace(path: Path, content: bytes, beside: Path, files: Files) -> None:
 
 
 def _is_inside(name: str) -> bool:
-    return Path(name).name == name
+    return Path(name).name == name != ""
 
 
 def _staged(target: Path) -> Path:

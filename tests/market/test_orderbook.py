@@ -46,13 +46,15 @@ class Replayed:
         room: int = 64,
         **rules: Any,
     ) -> None:
-        config = BookConfig(**{name: rules.pop(name) for name in [*rules] if name != "polls"})
+        apart = {"polls", "touch_only"}
+        config = BookConfig(**{name: rules.pop(name) for name in [*rules] if name not in apart})
         known = KnownMarket("KXA-26", "KXA", grid or uniform_grid(100), close_ms, None)
         markets = [known, known]
         records, begins = records_of(frames)
         self.given = frames
         self.counters = np.zeros(len(Counters), np.int64)
         self.rows: dict[str, list[int]] = {}
+        self.filled: list[int] = []  # rows of each buffer
         self.segments, self.ladders, self.refused = [], [], []
         ladder = np.zeros(2 * known.grid.levels, np.int64)
         state, out = np.zeros(STATE_WIDTH, np.int64), output_buffers(room, known.grid.levels)
@@ -63,7 +65,8 @@ class Replayed:
                 valid_places(markets),
                 Rules(config.cost_size_centi, config.crossed_tolerance_ms,
                       config.crossed_tolerance_messages, config.ladder_every,
-                      rules.get("polls", False), config.clock_back_ms),
+                      rules.get("polls", False), config.clock_back_ms,
+                      rules.get("touch_only", False)),
                 accusations_of(frames), state, ladder, out, self.counters,
             )  # fmt: skip
             self._empty(out, records)
@@ -71,6 +74,7 @@ class Replayed:
     def _empty(self, out: Any, records: Any) -> None:
         count = {name: int(self.counters[Counters[name]]) for name in
                  ("ROWS", "SEGMENTS", "LADDER_LEVELS", "REFUSED")}  # fmt: skip
+        self.filled.append(count["ROWS"])
         for name, values in out.rows(count["ROWS"]).items():
             self.rows.setdefault(name, []).extend(values.tolist())
         self.segments += out.segments[: count["SEGMENTS"]].tolist()
@@ -528,6 +532,52 @@ def test_full_buffers_are_emptied_and_the_replay_goes_on(room):
     assert parts.rows == whole.rows
     assert (parts.segments, parts.ladders) == (whole.segments, whole.ladders)
     assert parts.refused == whole.refused
+
+
+def test_a_market_that_would_not_fit_any_more_begins_a_buffer_of_its_own():
+    frames = [
+        frame
+        for market in (0, 1)
+        for frame in (
+            snapshot(BOOK[0], market=market),
+            *(delta(YES, 3_900, 1, market=market) for _ in range(4)),
+        )
+    ]
+    assert Replayed(frames).filled == [10]
+    # of nine rows five are taken, more than half; six more frames might not fit
+    assert Replayed(frames, room=9).filled == [5, 5]
+    # of eleven they are less than half, of ten not more
+    assert Replayed(frames, room=11).filled == Replayed(frames, room=10).filled == [10]
+
+
+def test_for_comparisons_the_touch_alone_is_written():
+    frames = [
+        snapshot(*BOOK), delta(YES, 4_000, 5), delta(YES, 4_000, -305), delta(NO, 5_600, 10),
+        delta(NO, 5_600, -10), delta(NO, 5_500, -600), delta(YES, 4_100, 7),
+    ]  # fmt: skip
+    whole, touch = Replayed(frames), Replayed(frames, touch_only=True)
+    for column in ("bid_bp", "ask_bp", "bid_size_centi", "ask_size_centi"):
+        assert touch.rows[column] == whole.rows[column], column
+    assert whole.rows["bid_bp"] == [4_000, 4_000, 3_900, 3_900, 3_900, 3_900, 4_100]
+    assert touch.counters[Counters.APPLIED] == whole.counters[Counters.APPLIED] == 7
+
+
+def test_the_levels_of_a_refused_snapshot_are_passed_over():
+    frames = [snapshot(*BOOK, subscription=1), snapshot((YES, 200, 9), subscription=0)]
+    run = Replayed([*frames, delta(YES, 4_000, 1, subscription=1)])
+    assert run.reasons == ["applied", "stale_epoch", "applied"]
+    assert run.row()["bid_size_centi"] == 301
+    assert run.row()["bid_levels"] == 4
+
+
+def test_snapshots_that_show_it_crossed_for_too_long_end_the_segment():
+    levels = ((YES, 4_200, 1), (NO, 5_900, 1))
+    frames = [snapshot(*levels, time_ms=time_ms) for time_ms in (0, 1, 2, 3, 4, 1_001)]
+    run = Replayed(frames)
+    assert run.reasons == ["applied"] * 5 + ["crossed"]
+    assert run.ends == ["crossed"]
+    cleared = Replayed([*frames[:5], snapshot((YES, 4_000, 1), (NO, 5_900, 1), time_ms=1_001)])
+    assert "crossed" not in cleared.reasons
 
 
 def test_a_replay_of_nothing_is_nothing():

@@ -28,6 +28,7 @@ MODULES = {
     # those that start processes see no mutant there
     "storage.publish": [
         "tests/storage/test_publish.py",
+        "tests/storage/test_staged_file.py",
         "-k",
         "not killed_process and not several_processes and not writers_at_once",
     ],

@@ -635,5 +635,24 @@ def test_sweep_removes_only_what_is_old(tmp_path):
     assert seen(warehouse) == "one"
 
 
+def test_what_another_sweep_took_first_is_not_counted(tmp_path, monkeypatch):
+    warehouse = Warehouse(tmp_path)
+    staging = tmp_path / "books" / STAGING
+    staging.mkdir(parents=True)
+    for name in ("first", "second"):
+        (staging / name).write_text("half")
+        os.utime(staging / name, (0, 0))
+    unlink = Path.unlink
+
+    def taken(path, *args, **kwargs):
+        unlink(path)
+        if path.name == "first":
+            raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "unlink", taken)
+    assert warehouse.sweep(now_ms=10 * DAY_MS) == 1
+    assert not unfinished(tmp_path)
+
+
 def test_an_empty_warehouse_is_swept_without_ado(tmp_path):
     assert Warehouse(tmp_path / "not there").sweep(now_ms=DAY_MS) == 0

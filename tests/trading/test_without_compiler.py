@@ -46,6 +46,7 @@ def printed(episodes, timeout_s, **settings):
     return done.stdout.strip()
 
 
+@pytest.mark.compiled
 def test_plain_python_gives_the_same_account():
     assert printed(2, 120, NUMBA_DISABLE_JIT="1") == str(final_accounts(2))
 
