@@ -67,7 +67,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Dagster, and beside it the pages its links lead to (KALSHI_REPORT_PORT); both end together
 ui: home
+	$(BIN)/kalshi report serve & trap "kill $$! 2>/dev/null" EXIT INT TERM; \
 	$(BIN)/dagster dev --host 127.0.0.1 --port 3000 -w workspace.yaml
 
 bench: setup

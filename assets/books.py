@@ -8,7 +8,13 @@ from kalshi_pipeline import stages
 from kalshi_pipeline.assets.automation import SESSION, on_changed_inputs
 from kalshi_pipeline.assets.groups import MARKET_DATA
 from kalshi_pipeline.assets.partitions import sessions
-from kalshi_pipeline.assets.published import columns_of, published, table_facts, table_metadata
+from kalshi_pipeline.assets.published import (
+    columns_of,
+    picture,
+    published,
+    table_facts,
+    table_metadata,
+)
 from kalshi_pipeline.assets.raw_messages import raw_messages
 from kalshi_pipeline.books.schemas import (
     BOOK_SCHEMA,
@@ -53,6 +59,8 @@ def books(
     applied, is in quarantine, or precedes the first snapshot: the sum is exact. Beside the books:
     their segments, full ladders to rebuild any book, and the session's measured quality.
     """
+    from kalshi_pipeline.pictures.sessions import busiest_market, spreads
+
     generation = stages.build_session_books(warehouse.open(), session_id(context.partition_key))
     segments = read_table(generation.path("segments.parquet"), SEGMENT_SCHEMA).to_pylist()
     return published(
@@ -60,5 +68,7 @@ def books(
         context,
         quarantined=generation.summary["quarantined"],
         segments_shown=table_metadata(segments),
+        **picture("spreads", spreads(generation)),
+        **picture("busiest market", busiest_market(generation)),
         **table_facts(generation, stages.BOOKS),
     )

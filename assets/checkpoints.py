@@ -10,7 +10,7 @@ from kalshi_pipeline.assets.automation import on_changed_inputs
 from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.groups import plan_group
-from kalshi_pipeline.assets.published import DESCRIBED_ROWS, published, table_metadata
+from kalshi_pipeline.assets.published import DESCRIBED_ROWS, picture, published, table_metadata
 from kalshi_pipeline.assets.suitable_markets import suitable_markets
 from kalshi_pipeline.assets.training import TrainingRun, trained
 from kalshi_pipeline.plans import Phase, Plan
@@ -55,8 +55,16 @@ def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
     def checkpoint(
         context: dg.AssetExecutionContext, config: TrainingRun, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[Any]:
+        from kalshi_pipeline.pictures.plans import training_behaviour, training_pnl
+
         generation = trained(context, warehouse.open(), plan, phase, config)
-        return published(generation, context, **_course(generation))
+        return published(
+            generation,
+            context,
+            **picture("P&L while training", training_pnl(generation)),
+            **picture("behaviour while training", training_behaviour(generation)),
+            **_course(generation),
+        )
 
     return checkpoint
 

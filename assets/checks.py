@@ -8,7 +8,7 @@ import dagster as dg
 
 from kalshi_pipeline import plan_stages, rules, stages
 from kalshi_pipeline.assets.partitions import sessions
-from kalshi_pipeline.assets.published import table_metadata
+from kalshi_pipeline.assets.published import page_link, table_metadata
 from kalshi_pipeline.errors import KalshiPipelineError
 from kalshi_pipeline.expectations.validated import Validated, validated
 from kalshi_pipeline.names import session_id
@@ -58,15 +58,13 @@ def looked(look: Look, warehouse: Warehouse) -> Finding:
         return Finding(False, str(error), (fact,))
 
 
-def _validation_result(validation: Validated, *, warns: bool) -> dg.AssetCheckResult:
+def _validation_result(
+    validation: Validated, warehouse: Warehouse, *, warns: bool
+) -> dg.AssetCheckResult:
     told = [outcome for outcome in validation.outcomes if outcome.warns is warns]
     failed = [outcome for outcome in told if not outcome.passed]
     says = "; ".join(f"{outcome.expectation}: {outcome.observed}" for outcome in failed)
-    page = (
-        {}
-        if validation.page is None
-        else {"data docs": dg.MetadataValue.url(validation.page.as_uri())}
-    )
+    page = {} if validation.page is None else {"data docs": page_link(validation.page, warehouse)}
     return dg.AssetCheckResult(
         passed=not failed,
         severity=dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR,
@@ -103,8 +101,9 @@ def _session_check(asset: str, *, warns: bool) -> dg.AssetChecksDefinition:
     def check(
         context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
     ) -> dg.AssetCheckResult:
-        found = validated(warehouse.open(), asset, session_id(context.partition_key))
-        return _validation_result(found, warns=warns)
+        store = warehouse.open()
+        found = validated(store, asset, session_id(context.partition_key))
+        return _validation_result(found, store, warns=warns)
 
     return check
 

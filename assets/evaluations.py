@@ -12,7 +12,13 @@ from kalshi_pipeline import plan_evaluation, plan_stages
 from kalshi_pipeline.assets.automation import on_changed_inputs
 from kalshi_pipeline.assets.checkpoints import of_sessions
 from kalshi_pipeline.assets.groups import plan_group
-from kalshi_pipeline.assets.published import published, table_facts, table_metadata
+from kalshi_pipeline.assets.published import (
+    page_link,
+    picture,
+    published,
+    table_facts,
+    table_metadata,
+)
 from kalshi_pipeline.plans import Plan
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.sealed import open_for
@@ -59,14 +65,19 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
     def evaluation(
         context: dg.AssetExecutionContext, config: EvaluationRun, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[Any]:
+        from kalshi_pipeline.pictures.plans import equity, intervals
+
         store = warehouse.open()
         open_sealed(store, plan, config)
         generation = plan_evaluation.evaluate_plan(store, plan, context.log.info)
+        report = json.loads(generation.path("report.json").read_bytes())
         return published(
             generation,
             context,
-            report=dg.MetadataValue.url(generation.path("report.html").as_uri()),
-            **_told(json.loads(generation.path("report.json").read_bytes())),
+            report=page_link(generation.path("report.html"), store),
+            **picture("cumulative P&L", equity(report)),
+            **picture("P&L per event", intervals(report)),
+            **_told(report),
             **table_facts(generation, plan_stages.EVALUATION),
         )
 

@@ -9,7 +9,7 @@ from kalshi_pipeline.assets.automation import SESSION, on_changed_inputs
 from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.groups import FEATURES
 from kalshi_pipeline.assets.partitions import sessions
-from kalshi_pipeline.assets.published import published, table_facts
+from kalshi_pipeline.assets.published import picture, published, table_facts
 from kalshi_pipeline.names import session_id
 from kalshi_pipeline.published_tables import TENSOR_COLUMNS
 from kalshi_pipeline.resources.warehouse import WarehouseResource
@@ -41,10 +41,13 @@ def feature_tensors(
     One row a step; a step is when the agent may act. Scaling is fixed in the feature table, never
     fitted, so that training, evaluation and a live feed see the same numbers.
     """
+    from kalshi_pipeline.pictures.sessions import feature_ranges
+
     generation = stages.build_session_tensors(warehouse.open(), session_id(context.partition_key))
     return published(
         generation,
         context,
+        **picture("features", feature_ranges(generation)),
         **table_facts(generation, stages.TENSORS)
         # of the tensor, which has no header; beside it lies the index
         | {"dagster/row_count": generation.summary["steps"], "dagster/column_schema": _COLUMNS},

@@ -1,15 +1,19 @@
 """What an asset tells Dagster about a published generation."""
 
+import base64
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kalshi_pipeline.published_tables import Columns, tables_of
+from kalshi_pipeline.resources.environment import report_address
 from kalshi_pipeline.stages import SESSION_STAGES
-from kalshi_pipeline.storage.publish import Generation, read_manifest
+from kalshi_pipeline.storage.publish import Generation, Warehouse, read_manifest
 
 DESCRIBED_ROWS = 25
 _MOMENTS = ("started_ms", "ended_ms")  # Unix milliseconds, shown as dates
@@ -126,6 +130,23 @@ def _upstream(name: str, context: dg.AssetExecutionContext, own: str | None) -> 
     if not session:
         return f"[{name}]({page})"
     return f"[{asset}, session {session}]({page}?view=partitions&partition={session})"
+
+
+def page_link(page: Path, warehouse: Warehouse) -> dg.MetadataValue[Any]:
+    """A page of the warehouse as a link that opens from Dagster's: `kalshi report serve` has it.
+
+    A browser follows no link from a page of the web to a file of the machine.
+    """
+    path = page.relative_to(warehouse.root).as_posix()
+    return dg.MetadataValue.url(f"{report_address()}/{quote(path, safe='/=')}")
+
+
+def picture(name: str, png: bytes | None) -> dict[str, dg.MetadataValue[Any]]:
+    """A small picture, which Dagster keeps and shows where it is asked for; none where none is."""
+    if png is None:
+        return {}
+    data = base64.b64encode(png).decode()
+    return {f"picture: {name}": dg.MetadataValue.md(f"![{name}](data:image/png;base64,{data})")}
 
 
 def table_metadata(rows: list[Mapping[str, Any]]) -> dg.TableMetadataValue:

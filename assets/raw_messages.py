@@ -8,7 +8,7 @@ from kalshi_pipeline import stages
 from kalshi_pipeline.assets.automation import on_changed_code
 from kalshi_pipeline.assets.groups import MARKET_DATA
 from kalshi_pipeline.assets.partitions import sessions
-from kalshi_pipeline.assets.published import columns_of, published, table_facts
+from kalshi_pipeline.assets.published import columns_of, picture, published, table_facts
 from kalshi_pipeline.names import session_id
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
 from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA
@@ -35,6 +35,8 @@ def raw_messages(
     what cannot be read is kept in a quarantine table with its byte offset or row id. The raw
     capture itself is never changed.
     """
+    from kalshi_pipeline.pictures.sessions import activity
+
     recording = recordings.sources().open(session_id(context.partition_key), context.log.info)
     generation = stages.ingest_session(warehouse.open(), recording)
     if generation.summary.get("ladder_convention") == "mixed":
@@ -44,5 +46,6 @@ def raw_messages(
         context,
         title=recording.info.title,
         generated=recording.info.generated,
+        **picture("activity", activity(generation)),
         **table_facts(generation, stages.RAW),
     )

@@ -10,7 +10,13 @@ from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.groups import FEATURES
 from kalshi_pipeline.assets.partitions import sessions
-from kalshi_pipeline.assets.published import columns_of, published, table_facts, table_metadata
+from kalshi_pipeline.assets.published import (
+    columns_of,
+    picture,
+    published,
+    table_facts,
+    table_metadata,
+)
 from kalshi_pipeline.names import session_id
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.storage.tables import read_table
@@ -37,11 +43,14 @@ def suitable_markets(
     temporal pattern, spread, volatility and traded size. Two universes: chosen with the whole
     session in sight, and causally from its first part.
     """
+    from kalshi_pipeline.pictures.sessions import market_map
+
     generation = stages.choose_session_markets(warehouse.open(), session_id(context.partition_key))
     table = read_table(generation.path("suitable_markets.parquet"), SCHEMA)
     return published(
         generation,
         context,
         most_active=table_metadata(table.slice(0, 25).to_pylist()),
+        **picture("markets", market_map(generation)),
         **table_facts(generation, stages.SUITABLE),
     )

@@ -2,6 +2,7 @@
 
 `KALSHI_RECORDINGS`  one or more folders of recordings, separated like `PATH`
 `KALSHI_WAREHOUSE`   root of everything published
+`KALSHI_REPORT_PORT`  where `kalshi report serve` listens on loopback, and where links lead
 `DATABASE_URL`       PostgreSQL database of a collector, read and never written by the pipeline
 `DATABASE_URL_POOLED`  the same database behind a transaction pooler: preferred for reading
 `DAGSTER_POSTGRES_URL`  PostgreSQL database for Dagster's own runs and events; SQLite without it
@@ -16,10 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import kalshi_pipeline
+from kalshi_pipeline.errors import KalshiPipelineError
 
 if TYPE_CHECKING:
     from kalshi_pipeline.recordings.sources import SessionSources
     from kalshi_pipeline.storage.publish import Warehouse
+
+REPORT_PORT = 3001  # beside Dagster's 3000
 
 
 def recording_roots() -> list[str]:
@@ -32,6 +36,23 @@ def warehouse_root() -> str:
     checkout = Path(kalshi_pipeline.__file__).parents[1]
     home = checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
     return os.environ.get("KALSHI_WAREHOUSE") or str(home / "warehouse")
+
+
+def report_port() -> int:
+    """Port of loopback on which the pages of the warehouse are served.
+
+    Raises:
+        KalshiPipelineError: the variable holds none.
+    """
+    told = os.environ.get("KALSHI_REPORT_PORT") or str(REPORT_PORT)
+    if not (told.isascii() and told.isdigit() and 0 < int(told[:6]) < 65_536):
+        raise KalshiPipelineError("KALSHI_REPORT_PORT is no port", value=told[:20])
+    return int(told)
+
+
+def report_address() -> str:
+    """Where a link to a page of the warehouse leads."""
+    return f"http://127.0.0.1:{report_port()}"
 
 
 def database_url(*, pooled: bool = True) -> str | None:

@@ -1,4 +1,4 @@
-"""`kalshi report`: open an evaluation's page, or set several side by side."""
+"""`kalshi report`: open an evaluation's page, set several side by side, serve them all."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from kalshi_pipeline.cli.shared import command
-from kalshi_pipeline.resources.environment import open_warehouse, warehouse_root
+from kalshi_pipeline.resources.environment import (
+    open_warehouse,
+    report_address,
+    report_port,
+    warehouse_root,
+)
 
 _WHICH = "a plan, the folder of a report, or latest"
 
 
 def add_commands(actions: Any) -> None:
-    """Add `open` and `compare`."""
+    """Add `open`, `compare` and `serve`."""
     opening = command(
         actions, "open", _open, "open an evaluation's page in the browser",
         "Open the page of a plan's evaluation, of one in a folder, or of the latest one.",
@@ -30,6 +35,11 @@ def add_commands(actions: Any) -> None:
         "--to", type=Path, default=None, metavar="FILE", help="default: in the warehouse"
     )
     _add_print_path(comparing)
+    command(
+        actions, "serve", _serve, "every page of the warehouse, over loopback, for links to open",
+        "Serve reports, comparisons and Data Docs on 127.0.0.1, read-only, until it is stopped. "
+        "Links in Dagster lead here; `make ui` starts it. The port is KALSHI_REPORT_PORT.",
+    )  # fmt: skip
 
 
 def _add_print_path(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +60,13 @@ def _compare(options: argparse.Namespace) -> None:
 
     wanted = list(dict.fromkeys(options.which))
     _show(evaluation_pages.compare(open_warehouse(warehouse_root()), wanted, options.to), options)
+
+
+def _serve(_: argparse.Namespace) -> None:
+    from kalshi_pipeline import report_server
+
+    print(f"pages of {warehouse_root()} on {report_address()}/", flush=True)
+    report_server.serve(open_warehouse(warehouse_root()), report_port())
 
 
 def _show(page: Path, options: argparse.Namespace) -> None:

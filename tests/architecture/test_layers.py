@@ -63,6 +63,7 @@ MAY_IMPORT = {
     },
     "evaluation_pages": DATA
     | {"storage", "stages", "plan_stages", "plans", "by_hand", "evaluation"},
+    "report_server": BASE | {"storage"},
     "warehouse_views": DATA | {"published_tables", "storage", "stages", "plan_stages"},
     "rules": BASE
     | {
@@ -77,6 +78,7 @@ MAY_IMPORT = {
     },
     "expectations": DATA | {"storage", "stages"},
     "sessions": DATA | {"storage", "stages", "plans"},
+    "pictures": DATA | {"storage", "trading", "evaluation"},
     "resources": BASE | {"recordings", "storage"},
 }
 HEAVY = {

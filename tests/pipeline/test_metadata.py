@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
 from kalshi_pipeline import stages
+from kalshi_pipeline.assets.published import page_link
 from kalshi_pipeline.definitions import build_definitions
 from kalshi_pipeline.published_tables import PUBLISHED_TABLES, TENSOR_COLUMNS, tables_of
 from kalshi_pipeline.storage.publish import Warehouse
 
 SESSION = "902"
+PICTURES = {
+    stages.RAW: ["activity"],
+    stages.BOOKS: ["spreads", "busiest market"],
+    stages.TENSORS: ["features"],
+    stages.SUITABLE: ["markets"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +94,20 @@ def test_moments_are_shown_as_dates(shown, warehouse):
     summary = warehouse.current(stages.BOOKS, SESSION).summary
     assert shown[stages.BOOKS]["started"].value * 1000 == summary["started_ms"]
     assert "started ms" not in shown[stages.BOOKS]
+
+
+@pytest.mark.parametrize("stage", stages.SESSION_STAGES)
+def test_its_pictures_are_shown(shown, stage):
+    pictures = {name: value for name, value in shown[stage].items() if name.startswith("picture")}
+    assert list(pictures) == [f"picture: {name}" for name in PICTURES[stage]]
+    for name, value in pictures.items():
+        head, _, data = value.value.partition(";base64,")
+        assert head == f"![{name.removeprefix('picture: ')}](data:image/png"
+        assert base64.b64decode(data.removesuffix(")"), validate=True).startswith(b"\x89PNG")
+
+
+def test_pages_are_linked_where_the_report_server_has_them(warehouse, monkeypatch):
+    monkeypatch.setenv("KALSHI_REPORT_PORT", "4004")
+    page = warehouse.root / "quick" / "evaluation" / "gen=0123456789abcdef" / "report.html"
+    address = "http://127.0.0.1:4004/quick/evaluation/gen=0123456789abcdef/report.html"
+    assert page_link(page, warehouse) == dg.MetadataValue.url(address)

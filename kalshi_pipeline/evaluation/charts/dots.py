@@ -44,16 +44,21 @@ def dot_chart(title: str, rows: Sequence[Dot], label: str) -> str:
     A row that lies far outside what the others need is written at the edge instead.
     """
     with styled():
-        names, judged = [row.name for row in rows], {row.name for row in rows if row.judged}
-        if all(row.judged for row in rows):
-            judged = set()  # then no name needs to stand out
-        left = widest(names, _MOST_NAME, judged)
-        drawing = Drawing(title, ROW * max(len(rows), 1) + 44, left=left)
-        drawing.x_axis(*_frame(rows), label)
-        drawing.rows(names, judged)
-        for place, row in enumerate(rows):
-            _row(drawing, place, row)
-        return drawing.svg()
+        return dots(title, rows, label).svg()
+
+
+def dots(title: str, rows: Sequence[Dot], label: str) -> Drawing:
+    """As `dot_chart`, to be called and finished where `styled` holds."""
+    names, judged = [row.name for row in rows], {row.name for row in rows if row.judged}
+    if all(row.judged for row in rows):
+        judged = set()  # then no name needs to stand out
+    left = widest(names, _MOST_NAME, judged)
+    drawing = Drawing(title, ROW * max(len(rows), 1) + 44, left=left)
+    drawing.x_axis(*_frame(rows), label)
+    drawing.rows(names, judged)
+    for place, row in enumerate(rows):
+        _row(drawing, place, row)
+    return drawing
 
 
 def _row(drawing: Drawing, place: int, row: Dot) -> None:

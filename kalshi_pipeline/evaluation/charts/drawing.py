@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from kalshi_pipeline.evaluation.charts.markup import page_svg
@@ -25,13 +26,31 @@ _VARIABLES = (
     "a0", "a1", "a2", "a3", "a4", "a5", "a6", "spread", "fees", "drift", "settlement",
 )  # fmt: skip
 # Placeholders, replaced by variables of the style sheet: one drawing for light and dark.
-COLOUR: Mapping[str, str] = {name: f"#0101{place:02x}" for place, name in enumerate(_VARIABLES)}
+PAGE: Mapping[str, str] = {name: f"#0101{place:02x}" for place, name in enumerate(_VARIABLES)}
+# A picture stands alone: the light colours of page.css, on the panel's.
+PICTURE: Mapping[str, str] = {
+    "ink": "#1a2230", "muted": "#566172", "grid": "#e1e6ec", "judged": "#1a5fc4",
+    "other": "#808b9a", "panel": "#ffffff", "blue": "#1a5fc4", "orange": "#d2691e",
+    "a0": "#c5ccd6", "a1": "#0f4c94", "a2": "#3f83d4", "a3": "#9cc3f0",
+    "a4": "#9c4210", "a5": "#dd7a36", "a6": "#f4bd92", "spread": "#0072b2",
+    "fees": "#d55e00", "drift": "#009e73", "settlement": "#b8679a",
+}  # fmt: skip
+_palette: ContextVar[Mapping[str, str]] = ContextVar("palette", default=PAGE)
+
+
+class _Colours:
+    """Colours of what is being drawn, by their names on the page."""
+
+    def __getitem__(self, name: str) -> str:
+        return _palette.get()[name]
+
+
+COLOUR = _Colours()
 _STYLE = {
     "svg.fonttype": "none",  # text stays text: it takes the page's font and can be searched
     "svg.hashsalt": "",  # the same identifiers in every run; markup.py tells them apart
     "text.parse_math": False,  # names are foreign text, never markup
     "font.size": _TEXT,
-    "text.color": COLOUR["ink"],
     "axes.spines.left": False,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -39,9 +58,6 @@ _STYLE = {
     "axes.axisbelow": True,
     "xtick.bottom": False,
     "ytick.left": False,
-    "xtick.labelcolor": COLOUR["muted"],
-    "ytick.labelcolor": COLOUR["muted"],
-    "grid.color": COLOUR["grid"],
     "grid.linewidth": 0.8,
     "lines.solid_capstyle": "butt",
     "legend.frameon": False,
@@ -50,20 +66,36 @@ _STYLE = {
     "legend.columnspacing": 1.1,
     "legend.handletextpad": 0.45,
     "legend.labelspacing": 0.3,
-    "legend.labelcolor": COLOUR["muted"],
 }
+_SHADES = {
+    "text.color": "ink",
+    "xtick.labelcolor": "muted",
+    "ytick.labelcolor": "muted",
+    "grid.color": "grid",
+    "legend.labelcolor": "muted",
+}
+_DOTS_PER_INCH = 144  # two pixels a point: sharp on any screen
+_SHADES_OF_A_PICTURE = 48  # lines and text need few, and the file shrinks to a third
 
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """Everything that is drawn inside has the page's look."""
+def styled(palette: Mapping[str, str] = PAGE) -> Iterator[None]:
+    """Everything that is drawn inside has the page's look.
+
+    Args:
+        palette: `PAGE` for what ends as `svg`, `PICTURE` for what ends as `png`.
+    """
     import matplotlib as mpl
 
-    settings: Any = _STYLE
-    with mpl.rc_context(settings), warnings.catch_warnings():
-        # the page's font is the reader's: what ours lacks is no fault of the drawing
-        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
-        yield
+    token = _palette.set(palette)
+    settings: Any = {**_STYLE, **{name: COLOUR[shade] for name, shade in _SHADES.items()}}
+    try:
+        with mpl.rc_context(settings), warnings.catch_warnings():
+            # the page's font is the reader's: what ours lacks is no fault of the drawing
+            warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
+            yield
+    finally:
+        _palette.reset(token)
 
 
 class Drawing:
@@ -180,8 +212,22 @@ class Drawing:
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         self.figure.savefig(buffer, format="svg", metadata=nothing)
-        colours = {colour: f"var(--{name})" for name, colour in COLOUR.items()}
+        colours = {colour: f"var(--{name})" for name, colour in PAGE.items()}
         return page_svg(buffer.getvalue(), plain(self.title), colours, self._notes)
+
+    def png(self) -> bytes:
+        """The whole drawing as a small picture that stands alone."""
+        from PIL import Image
+
+        self.figure.patch.set(visible=True, facecolor=COLOUR["panel"])
+        drawn, small = io.BytesIO(), io.BytesIO()
+        self.figure.savefig(
+            drawn, format="png", dpi=_DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.1
+        )
+        with Image.open(drawn) as image:
+            few = image.convert("RGB").quantize(_SHADES_OF_A_PICTURE, dither=Image.Dither.NONE)
+            few.save(small, format="PNG", optimize=True)
+        return small.getvalue()
 
     def label(self, x: float, y: float, text: str, **look: Any) -> None:
         """The name of an axis, at a place in points from the lower left."""

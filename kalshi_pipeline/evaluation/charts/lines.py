@@ -62,17 +62,34 @@ def line_chart(
         whole: whether every line is shown whole.
     """
     with styled():
-        names = widest(
-            (one.name for one in series), _MOST_NAME, {one.name for one in series if one.judged}
-        )
-        drawing = Drawing(title, _HEIGHT, right=names, top=20)
-        ends = spanning(x, 0.06) if points else (x[0], x[-1] or 1.0)
-        drawing.x_axis(*ends, x_label, marks=marks)
-        drawing.y_axis(*_frame(series, whole=whole), y_label)
-        for one in sorted(series, key=lambda one: one.judged):
-            _line(drawing, x, one, points=points)
-        _name_ends(drawing, series)
-        return drawing.svg()
+        return lines(
+            title, x, series, x_label, y_label, marks=marks, points=points, whole=whole
+        ).svg()
+
+
+def lines(
+    title: str,
+    x: Sequence[float],
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    *,
+    marks: Sequence[tuple[float, str]] = (),
+    points: bool = False,
+    whole: bool = False,
+) -> Drawing:
+    """As `line_chart`, to be called and finished where `styled` holds."""
+    names = widest(
+        (one.name for one in series), _MOST_NAME, {one.name for one in series if one.judged}
+    )
+    drawing = Drawing(title, _HEIGHT, right=names, top=20)
+    ends = spanning(x, 0.06) if points else (x[0], x[-1] or 1.0)
+    drawing.x_axis(*ends, x_label, marks=marks)
+    drawing.y_axis(*_frame(series, whole=whole), y_label)
+    for one in sorted(series, key=lambda one: one.judged):
+        _line(drawing, x, one, points=points)
+    _name_ends(drawing, series)
+    return drawing
 
 
 def _line(drawing: Drawing, x: Sequence[float], one: Series, *, points: bool) -> None:

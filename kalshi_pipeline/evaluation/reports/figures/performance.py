@@ -40,25 +40,30 @@ def curves(report: Mapping[str, Any]) -> list[Figure]:
     ]
 
 
-def _equity(shape: Mapping[str, Any], judged: str) -> Figure:
+def equity_lines(shape: Mapping[str, Any], judged: str) -> tuple[Any, ...]:
+    """Title, places, lines and axes of cumulative P&L over events, the judged one with its band."""
     band = shape["band"] or {}
-    lines = [
+    paths = [
         Series(name, path, band.get("low"), band.get("high"), judged=True)
         if name == judged
         else Series(name, path)
         for name, path in shape["paths"].items()
     ]
+    return (
+        "Cumulative P&L over events",
+        shape["events_so_far"],
+        paths,
+        _OVER_EVENTS,
+        "cumulative P&L, ¢",
+    )
+
+
+def _equity(shape: Mapping[str, Any], judged: str) -> Figure:
     return figure(
         "Cumulative P&L",
-        line_chart(
-            "Cumulative P&L over events",
-            shape["events_so_far"],
-            lines,
-            _OVER_EVENTS,
-            "cumulative P&L, ¢",
-        ),
+        line_chart(*equity_lines(shape, judged)),
         f"The band is the pointwise bootstrap interval of {judged}."
-        if band
+        if shape["band"]
         else "Too few events for a band.",
     )
 
