@@ -41,7 +41,7 @@ def stood_in(command: str) -> str:
         command = re.sub(found, instead, command)
     for found, seconds in ENDLESS.items():
         if re.search(found, command):
-            return f"timeout --signal=INT {seconds} {command} || [ $? = 124 ]"
+            return f"timeout {seconds} {command} || [ $? = 124 ]"
     return command
 
 
