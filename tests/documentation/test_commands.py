@@ -178,6 +178,8 @@ def type_in(home: Path, request: pytest.FixtureRequest) -> Callable[..., Path]:
 def test_the_commands_of_a_block_do_what_they_say(told, type_in, home):
     if told[0].page in STORIES:  # begins with nothing but recordings
         shutil.rmtree(home / "warehouse")
+        package = "kalshi_pipeline"  # what is compiled included
+        shutil.copytree(ROOT / package, home / package, dirs_exist_ok=True)
         for number, session in enumerate(QUICK_PROFILES, start=11):
             recorded_as(home / "recordings" / str(session), number)
         type_in(*told, PYTHONPATH=str(home))  # where a plan is added
