@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from kalshi_pipeline import __doc__ as flow
-from kalshi_pipeline.cli import reports, sessions, training
+from kalshi_pipeline.cli import pruning, reports, sessions, training
 from kalshi_pipeline.cli.shared import add_json, command, show
 from kalshi_pipeline.errors import KalshiPipelineError
 from kalshi_pipeline.plans import DEFAULT_PLAN, plan_names
@@ -54,9 +54,11 @@ def parser() -> argparse.ArgumentParser:
     reading = commands.add_parser("report", help="the pages of evaluations")
     reports.add_commands(reading.add_subparsers(required=True, metavar="ACTION"))
 
-    warehouse = commands.add_parser("warehouse", help="everything published, as SQL")
+    warehouse = commands.add_parser("warehouse", help="everything published")
+    keeping = warehouse.add_subparsers(required=True, metavar="ACTION")
+    pruning.add_warehouse_commands(keeping)
     views = command(
-        warehouse.add_subparsers(required=True, metavar="ACTION"),
+        keeping,
         "views",
         _views,
         "rebuild kalshi.duckdb and list what it holds",
@@ -64,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
         "has it open keeps the old one. docs/QUERIES.md has example queries.",
     )
     add_json(views)
+
+    history = commands.add_parser("runs", help="what Dagster remembers of runs")
+    pruning.add_run_commands(history.add_subparsers(required=True, metavar="ACTION"))
 
     running = command(
         commands, "run", _run, "a whole plan, from raw frames to the verdict",

@@ -1,7 +1,6 @@
 """The only writer of the warehouse: a partition a reader can see is whole.
 
-    <root>/<asset>/.staging/<unique>/      files are written and flushed here, manifest.json last;
-                                           everything unfinished lies here
+    <root>/<asset>/.staging/<unique>/      what is unfinished lies here, manifest.json last in it
     <root>/<asset>/<partition>/gen=<hash>/ then the folder is renamed to its content hash
     <root>/<asset>/<partition>/CURRENT     and one atomic replace moves the pointer
 
@@ -31,6 +30,7 @@ from typing import IO, Any
 
 from kalshi_pipeline.errors import CorruptFile, DiskFull, InvalidName, NotPublished
 from kalshi_pipeline.names import session_id
+from kalshi_pipeline.storage.folder_lock import locked
 from kalshi_pipeline.storage.staged_file import StagedFile, Written, buffered
 
 MANIFEST, CURRENT, EXPORTS, STAGING = "manifest.json", "CURRENT", "exports", ".staging"
@@ -285,10 +285,11 @@ class Warehouse:
         self.files.write(staging.folder / MANIFEST, canonical_json(manifest).encode())
         self.files.sync(staging.folder)
         target = home / f"gen={content_hash}"
-        self._move(staging.folder, target)
-        staging.remember(target)
-        self.files.sync(home)
-        self._point(home, staging, {"generation": content_hash, "recipe": recipe.digest})
+        with locked(home):  # nobody prunes a generation that is about to be current
+            self._move(staging.folder, target)
+            staging.remember(target)
+            self.files.sync(home)
+            self._point(home, staging, {"generation": content_hash, "recipe": recipe.digest})
         return Generation(target, content_hash, summary, recipe.digest)
 
     def _move(self, folder: Path, target: Path) -> None:

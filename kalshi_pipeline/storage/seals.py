@@ -100,6 +100,14 @@ def opening_of(warehouse: Warehouse, session: int) -> Opening | None:
         raise CorruptFile("the opening of a session cannot be read", value=str(folder)) from error
 
 
+def openings(warehouse: Warehouse) -> tuple[Opening, ...]:
+    """Every look at a sealed session, by session."""
+    found = (warehouse.root / SEALS).glob(f"session=*/{_OPENED}")
+    sessions = sorted(session_id(path.parent.name.partition("=")[2]) for path in found)
+    looks = (opening_of(warehouse, session) for session in sessions)
+    return tuple(look for look in looks if look is not None)
+
+
 def open_session(warehouse: Warehouse, opening: Opening) -> Opening:
     """Open a sealed session for one checkpoint; asked again for the same, the first stands.
 

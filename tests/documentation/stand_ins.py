@@ -11,6 +11,9 @@ EXCUSED = {
     r"nvidia-smi": "needs a GPU's driver; it is NVIDIA's program, not ours",
     r"^kalshi sessions open 71 ": "needs the whole training plan trained, which takes many "
     "minutes; tests/test_sealed_plan.py and tests/test_command_line.py open sessions",
+    r"^sudo ": "changes users, services and folders of the machine; tests/security/"
+    "test_web_server.py starts what the units start, tests/storage/test_backups.py backs up",
+    r"^ssh ": "needs another machine",
     r"^make ui\b": "takes port 3000 of this machine; tests/pipeline/test_browser.py starts what it "
     "starts, on a free port",
 }

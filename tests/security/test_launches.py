@@ -18,7 +18,9 @@ HOSTILE = [
     "../../escape", "..", "/etc/passwd", "%2e%2e%2fescape", "9\x001", "9" * 300, "٣٢", "1_0", " 7",
     "7\n", "-7", "0", "07", "1;DROP TABLE runs", "7' OR '1'='1", "7/../8", "", "7.0", "1e3",
 ]  # fmt: skip
-PLACE = re.compile(r"path|dir|folder|file|root|ur[il]|host|port|command|module|class|env|bucket")
+PLACE = re.compile(
+    r"(^|_)(path|dir|folder|file|root|ur[il]|host|port|command|module|class|env|bucket)s?(_|$)"
+)
 
 
 @pytest.fixture
