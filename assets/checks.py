@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 
 import dagster as dg
 
@@ -11,6 +10,7 @@ from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import page_link, table_metadata
 from kalshi_pipeline.errors import KalshiPipelineError
 from kalshi_pipeline.expectations.validated import Validated, validated
+from kalshi_pipeline.expectations.validation import Outcome
 from kalshi_pipeline.names import session_id
 from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.resources.warehouse import WarehouseResource
@@ -26,25 +26,26 @@ EXPECTATIONS, WARNINGS = "expectations", "warnings"
 
 def finding_result(finding: Finding, *, blocks: bool) -> dg.AssetCheckResult:
     """A finding as Dagster shows it: the sentence, and where what does not hold is."""
-    facts = [asdict(fact) | {"value": str(fact.value)} for fact in finding.facts]
-    columns = ("session", "market", "row", "rule", "value")
     return dg.AssetCheckResult(
         passed=finding.holds,
         severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
         description=finding.says,
-        metadata={
-            "finding": finding.says,
-            **(
-                {
-                    "facts": table_metadata(
-                        [{name: fact[name] for name in columns} for fact in facts]
-                    )
-                }
-                if facts
-                else {}
-            ),
-        },
+        metadata={"finding": finding.says, **_facts(finding.facts)},
     )
+
+
+def _facts(facts: Iterable[Fact]) -> dict[str, dg.TableMetadataValue]:
+    told = [
+        {
+            "session": fact.session,
+            "market": fact.market,
+            "row": None if fact.row is None else str(fact.row),
+            "rule": fact.rule,
+            "value": str(fact.value),
+        }
+        for fact in facts
+    ]
+    return {"facts": table_metadata(told)} if told else {}
 
 
 def looked(look: Look, warehouse: Warehouse) -> Finding:
@@ -56,15 +57,28 @@ def looked(look: Look, warehouse: Warehouse) -> Finding:
         session = None if error.session is None else int(error.session)
         fact = Fact(str(error.value), rule, session, error.market, error.row)
         return Finding(False, str(error), (fact,))
+    except (LookupError, TypeError, ValueError) as error:  # a report or lineage of another shape
+        missing = f"no {error}" if isinstance(error, KeyError) else str(error)
+        says = f"what was published cannot be looked at: {missing}"
+        return Finding(False, says, (Fact(missing, "what was published has its parts"),))
 
 
 def _validation_result(
-    validation: Validated, warehouse: Warehouse, *, warns: bool
+    validation: Validated, warehouse: Warehouse, session: int, *, warns: bool
 ) -> dg.AssetCheckResult:
     told = [outcome for outcome in validation.outcomes if outcome.warns is warns]
     failed = [outcome for outcome in told if not outcome.passed]
     says = "; ".join(f"{outcome.expectation}: {outcome.observed}" for outcome in failed)
     page = {} if validation.page is None else {"data docs": page_link(validation.page, warehouse)}
+    outcomes = [
+        {
+            "holds": outcome.passed,
+            "expectation": outcome.expectation,
+            "column": outcome.column,
+            "observed": outcome.observed,
+        }
+        for outcome in sorted(told, key=lambda outcome: outcome.passed)
+    ]
     return dg.AssetCheckResult(
         passed=not failed,
         severity=dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR,
@@ -72,20 +86,19 @@ def _validation_result(
         if failed
         else f"all {len(told)} hold",
         metadata={
-            "outcomes": table_metadata(
-                [
-                    {
-                        "holds": outcome.passed,
-                        "expectation": outcome.expectation,
-                        "column": outcome.column,
-                        "observed": outcome.observed,
-                    }
-                    for outcome in sorted(told, key=lambda outcome: outcome.passed)
-                ]
-            ),
+            **_facts(fact for outcome in failed for fact in _offences(outcome, session)),
+            "outcomes": table_metadata(outcomes),
             **page,
         },
     )
+
+
+def _offences(outcome: Outcome, session: int) -> Iterator[Fact]:
+    for offence in outcome.offences:
+        market = offence.about if outcome.profile == "market" else offence.market
+        named = () if outcome.profile in ("market", "session") else (offence.about,)
+        row = ", ".join([*named, *([] if offence.row is None else [str(offence.row)])])
+        yield Fact(offence.value, outcome.expectation, session, market, row or None)
 
 
 def _session_check(asset: str, *, warns: bool) -> dg.AssetChecksDefinition:
@@ -101,9 +114,8 @@ def _session_check(asset: str, *, warns: bool) -> dg.AssetChecksDefinition:
     def check(
         context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
     ) -> dg.AssetCheckResult:
-        store = warehouse.open()
-        found = validated(store, asset, session_id(context.partition_key))
-        return _validation_result(found, store, warns=warns)
+        store, session = warehouse.open(), session_id(context.partition_key)
+        return _validation_result(validated(store, asset, session), store, session, warns=warns)
 
     return check
 

@@ -12,7 +12,7 @@ from kalshi_pipeline.books.traded import DEPLETION_SCHEMA
 from kalshi_pipeline.books.traded_size import TRADED_SCHEMA
 from kalshi_pipeline.config import BP_PER_DOLLAR, BookConfig
 from kalshi_pipeline.expectations.sql import Source, query
-from kalshi_pipeline.expectations.suites import Profile, between, equal, none, one_row
+from kalshi_pipeline.expectations.suites import Place, Profile, between, equal, none, one_row
 from kalshi_pipeline.market.integrity import Reason, label
 from kalshi_pipeline.market.replay_tables import RowKind
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
@@ -51,10 +51,10 @@ OF_THE_SESSION = (
     none("drifted_levels", "snapshots agree with the replayed book (D14)", warns=True),
 )
 
-# a row of the whole table; trades do not change a book and carry another counter
+# rows of the whole table; trades do not change a book and carry another counter
 _STATES = """
 WITH rows AS (
-    SELECT *,
+    SELECT *, row_number() OVER () - 1 AS "row",
         lag(market) OVER () IS NOT DISTINCT FROM market
             AND lag(segment) OVER () = segment AND segment >= 0 AND kind <> $close AS goes_on,
         lag(time_ms) OVER () AS time_before,
@@ -62,6 +62,25 @@ WITH rows AS (
         lag(ask_total_centi) OVER () AS ask_before,
         lag(market) OVER () IS DISTINCT FROM market AS begins
     FROM books
+),
+judged AS (
+    SELECT market, segment, kind, begins, "row",
+        goes_on AND time_ms < time_before AS back,
+        least(bid_size_centi, ask_size_centi, bid_near_centi, ask_near_centi, bid_total_centi,
+              ask_total_centi, bid_levels, ask_levels, buy_cost_micro, sell_value_micro) < 0
+            AS negative,
+        goes_on AND kind IN ($delta, $trade) AND (
+            bid_total_centi - bid_before
+                <> CASE WHEN kind = $delta AND side = 0 THEN size_centi ELSE 0 END
+            OR ask_total_centi - ask_before
+                <> CASE WHEN kind = $delta AND side = 1 THEN size_centi ELSE 0 END) AS unexplained,
+        (bid_bp > 0) <> (bid_size_centi > 0) OR (bid_bp > 0) <> (bid_levels > 0)
+            OR (ask_bp < $dollar) <> (ask_size_centi > 0) OR (ask_bp < $dollar) <> (ask_levels > 0)
+            OR bid_size_centi > bid_near_centi OR bid_near_centi > bid_total_centi
+            OR ask_size_centi > ask_near_centi OR ask_near_centi > ask_total_centi
+            OR (bid_bp > 0 AND bid_second_bp >= bid_bp)
+            OR (ask_bp < $dollar AND ask_second_bp <= ask_bp) AS impossible
+    FROM rows
 )
 SELECT
     market,
@@ -69,30 +88,19 @@ SELECT
     count(*) AS rows,
     count(*) FILTER (kind <> $trade) AS applied,
     count(*) FILTER (segment >= 0 AND kind <> $close) AS segment_rows,
-    count(*) FILTER (goes_on AND time_ms < time_before) AS clock_backward,
-    count(*) FILTER (
-        least(bid_size_centi, ask_size_centi, bid_near_centi, ask_near_centi, bid_total_centi,
-              ask_total_centi, bid_levels, ask_levels, buy_cost_micro, sell_value_micro) < 0
-    ) AS negative_size,
-    count(*) FILTER (
-        goes_on AND kind IN ($delta, $trade) AND (
-            bid_total_centi - bid_before
-                <> CASE WHEN kind = $delta AND side = 0 THEN size_centi ELSE 0 END
-            OR ask_total_centi - ask_before
-                <> CASE WHEN kind = $delta AND side = 1 THEN size_centi ELSE 0 END)
-    ) AS unexplained_change,
-    count(*) FILTER (
-        (bid_bp > 0) <> (bid_size_centi > 0) OR (bid_bp > 0) <> (bid_levels > 0)
-        OR (ask_bp < $dollar) <> (ask_size_centi > 0) OR (ask_bp < $dollar) <> (ask_levels > 0)
-        OR bid_size_centi > bid_near_centi OR bid_near_centi > bid_total_centi
-        OR ask_size_centi > ask_near_centi OR ask_near_centi > ask_total_centi
-        OR (bid_bp > 0 AND bid_second_bp >= bid_bp)
-        OR (ask_bp < $dollar AND ask_second_bp <= ask_bp)
-    ) AS impossible_touch
-FROM rows GROUP BY ALL
+    count(*) FILTER (back) AS clock_backward, min("row") FILTER (back) AS clock_backward_row,
+    count(*) FILTER (negative) AS negative_size, min("row") FILTER (negative) AS negative_size_row,
+    count(*) FILTER (unexplained) AS unexplained_change,
+    min("row") FILTER (unexplained) AS unexplained_change_row,
+    count(*) FILTER (impossible) AS impossible_touch,
+    min("row") FILTER (impossible) AS impossible_touch_row
+FROM judged GROUP BY ALL
 """
 _ORDER = """
-WITH books AS (SELECT * FROM books WHERE kind NOT IN ($trade, $close) AND segment >= 0),
+WITH books AS (
+    SELECT * FROM (SELECT *, row_number() OVER () - 1 AS "row" FROM books)
+    WHERE kind NOT IN ($trade, $close) AND segment >= 0
+),
 rows AS (
     SELECT *,
         lag(market) OVER () IS NOT DISTINCT FROM market
@@ -109,28 +117,30 @@ spells AS (
     FROM rows
 ),
 crossings AS (
-    SELECT market, spell, count(*) FILTER (crossed) AS states,
+    SELECT market, spell, count(*) FILTER (crossed) AS states, min("row") AS first_row,
         max(time_ms) - min(time_ms) FILTER (crossed) AS lasted_ms
     FROM spells WHERE crossed GROUP BY ALL
 )
 SELECT market, sum(out_of_order)::BIGINT AS out_of_order,
-    sum(crossed_too_long)::BIGINT AS crossed_too_long
+    min(out_of_order_row) AS out_of_order_row,
+    sum(crossed_too_long)::BIGINT AS crossed_too_long,
+    min(crossed_too_long_row) AS crossed_too_long_row
 FROM (
-    SELECT market, 0 AS out_of_order,
-        count(*) FILTER (states > $messages AND lasted_ms > $milliseconds) AS crossed_too_long
-    FROM crossings GROUP BY ALL
+    SELECT market, 0 AS out_of_order, NULL AS out_of_order_row,
+        count(*) AS crossed_too_long, min(first_row) AS crossed_too_long_row
+    FROM crossings WHERE states > $messages AND lasted_ms > $milliseconds GROUP BY ALL
     UNION ALL
-    SELECT market, count(*) FILTER (
-        goes_on AND (epoch <> epoch_before OR sid <> sid_before OR seq <= seq_before)
-    ), 0 FROM rows GROUP BY ALL
+    SELECT market, count(*), min("row"), 0, NULL
+    FROM rows WHERE goes_on AND (epoch <> epoch_before OR sid <> sid_before OR seq <= seq_before)
+    GROUP BY ALL
 ) GROUP BY ALL
 """
 _PRICES = """
-SELECT market, yes_bp, count(*) AS n FROM (
-    SELECT market, unnest([
+SELECT market, yes_bp, count(*) AS n, min("row") AS "row" FROM (
+    SELECT market, "row", unnest([
         CASE WHEN kind <> $delta THEN NULL WHEN side = 0 THEN price_bp ELSE $dollar - price_bp END,
         nullif(bid_bp, 0), nullif(ask_bp, $dollar)
-    ]) AS yes_bp FROM books
+    ]) AS yes_bp FROM (SELECT *, row_number() OVER () - 1 AS "row" FROM books)
 ) WHERE yes_bp IS NOT NULL GROUP BY ALL
 """
 _SEGMENTS = """
@@ -192,20 +202,20 @@ def profile(books: Generation) -> list[Profile]:
     )
     prices = _counted(_PRICES, table, _PRICE_COLUMNS, dollar=BP_PER_DOLLAR)
     off_tick = _off_tick(prices, {market.ticker: market for market in read_markets(folder)})
+    flawless = {"out_of_order": 0, "crossed_too_long": 0, "off_tick": 0}
     markets = [
-        {
-            **row,
-            "out_of_order": order.get(ticker, {}).get("out_of_order", 0),
-            "crossed_too_long": order.get(ticker, {}).get("crossed_too_long", 0),
-            "off_tick": off_tick.get(ticker, 0),
-        }
+        {**row, **flawless, **order.get(ticker, {}), **off_tick.get(ticker, {})}
         for ticker, row in sorted(states.items())
     ]
-    names = ("market", *(expectation.column for expectation in OF_A_MARKET))
-    by_market = {name: [market[name] for market in markets] for name in names}
+    counted = [expectation.column for expectation in OF_A_MARKET]
+    by_market = {name: [market[name] for market in markets] for name in ("market", *counted)}
+    rows = {name: [market.get(f"{name}_row") for market in markets] for name in counted}
+    places = {
+        name: [None if row is None else Place(row) for row in of] for name, of in rows.items()
+    }
     return [
         Profile("session", one_row(**_session(books, markets)), OF_THE_SESSION),
-        Profile("market", by_market, OF_A_MARKET),
+        Profile("market", by_market, OF_A_MARKET, places),
     ]
 
 
@@ -219,14 +229,16 @@ def _by_market(rows: list[Row]) -> dict[str, Row]:
     return {row["market"]: row for row in rows}
 
 
-def _off_tick(prices: list[Row], markets: Mapping[str, Market]) -> dict[str, int]:
+def _off_tick(prices: list[Row], markets: Mapping[str, Market]) -> dict[str, Row]:
     # by market: rows with a price its grid does not have; all of them where it has no grid
-    wrong: dict[str, int] = {}
+    wrong: dict[str, Row] = {}
     for row in prices:
         market, price_bp = markets.get(row["market"]), row["yes_bp"]
         inside = 0 < price_bp < BP_PER_DOLLAR
         if market is None or not inside or not market.grid.valid[price_bp]:
-            wrong[row["market"]] = wrong.get(row["market"], 0) + row["n"]
+            known = wrong.setdefault(row["market"], {"off_tick": 0, "off_tick_row": row["row"]})
+            known["off_tick"] += row["n"]
+            known["off_tick_row"] = min(known["off_tick_row"], row["row"])
     return wrong
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from kalshi_pipeline.expectations.suites import Profile, equal, none, one_row
+from kalshi_pipeline.expectations.suites import Place, Profile, equal, none, one_row
 from kalshi_pipeline.feature_table import TENSOR_FEATURES, TENSOR_WIDTH
 from kalshi_pipeline.features.build import Tensors, read_tensors
 from kalshi_pipeline.storage.publish import Generation
@@ -46,7 +44,7 @@ def profile(generation: Generation) -> list[Profile]:
     )
     return [
         Profile("session", session, OF_THE_SESSION),
-        Profile("feature", _of_features(tensors.features), OF_A_FEATURE),
+        _of_features(tensors.features),
     ]
 
 
@@ -62,29 +60,47 @@ def _stray(tensors: Tensors) -> int:
     return len(steps) - int(np.count_nonzero(inside))
 
 
-def _of_features(features: NDArray[np.float32]) -> dict[str, list[Any]]:
+def _of_features(features: NDArray[np.float32]) -> Profile:
     width = min(features.shape[1], TENSOR_WIDTH)
     declared = TENSOR_FEATURES[:width]
     low = np.array([feature.low for feature in declared], dtype=np.float32)
     high = np.array([feature.high for feature in declared], dtype=np.float32)
     lowest = np.full(width, np.inf)
     highest = np.full(width, -np.inf)
-    not_finite = np.zeros(width, dtype=np.int64)
-    outside = np.zeros(width, dtype=np.int64)
+    faults = {name: _Faults(width) for name in ("not_finite", "out_of_range")}
     for start in range(0, len(features), BLOCK_STEPS):
         block = features[start : start + BLOCK_STEPS, :width]
         finite = np.isfinite(block)
-        not_finite += np.count_nonzero(~finite, axis=0)
-        outside += np.count_nonzero(finite & ((block < low) | (block > high)), axis=0)
+        faults["not_finite"].add(~finite, start)
+        faults["out_of_range"].add(finite & ((block < low) | (block > high)), start)
         lowest = np.minimum(lowest, np.where(finite, block, np.inf).min(axis=0))
         highest = np.maximum(highest, np.where(finite, block, -np.inf).max(axis=0))
-    return {
+    columns = {
         "feature": [feature.name for feature in declared],
         "low": low.tolist(),
         "lowest": [value if np.isfinite(value) else None for value in lowest.tolist()],
         "highest": [value if np.isfinite(value) else None for value in highest.tolist()],
         "high": high.tolist(),
-        "not_finite": not_finite.tolist(),
-        "out_of_range": outside.tolist(),
         "constant": (lowest == highest).astype(int).tolist() if len(features) > 1 else [0] * width,
+        **{name: found.counts.tolist() for name, found in faults.items()},
     }
+    places = {name: found.places() for name, found in faults.items()}
+    return Profile("feature", columns, OF_A_FEATURE, places)
+
+
+class _Faults:
+    """How many values of each feature are at fault, and the first step of each."""
+
+    def __init__(self, width: int) -> None:
+        self.counts = np.zeros(width, dtype=np.int64)
+        self._first = np.full(width, -1, dtype=np.int64)
+
+    def add(self, faulty: NDArray[np.bool_], start: int) -> None:
+        """Count a block that begins at a step."""
+        new = (self._first < 0) & faulty.any(axis=0)
+        self._first[new] = start + faulty.argmax(axis=0)[new]
+        self.counts += np.count_nonzero(faulty, axis=0)
+
+    def places(self) -> list[Place | None]:
+        """The first step at fault of each feature."""
+        return [Place(step) if step >= 0 else None for step in self._first.tolist()]

@@ -7,7 +7,7 @@ from typing import Any
 
 from kalshi_pipeline.config import BP_PER_DOLLAR, MAX_SIZE_CENTI
 from kalshi_pipeline.expectations.sql import Source, query
-from kalshi_pipeline.expectations.suites import Profile, between, equal, none, one_row
+from kalshi_pipeline.expectations.suites import Place, Profile, between, equal, none, one_row
 from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
 from kalshi_pipeline.recordings.messages import MESSAGE_SCHEMA, MessageKind
 from kalshi_pipeline.storage.publish import Generation
@@ -35,29 +35,41 @@ OF_A_COUNTER = (
 )
 
 _COUNTS = """
-WITH rows AS (SELECT *, lag(frame) OVER () AS before FROM messages)
+WITH rows AS (
+    SELECT *, row_number() OVER () - 1 AS "row", lag(frame) OVER () AS before FROM messages
+),
+judged AS (
+    SELECT kind, market, "row",
+        frame < before OR (frame = before) <> (kind = $level) AS disordered,
+        frame IS NULL OR epoch IS NULL OR recv_ms IS NULL OR kind IS NULL
+            OR (market IS NULL AND kind IN ($snapshot, $level, $delta, $trade)) AS lacking,
+        kind IN ($level, $delta, $trade)
+            AND (price_bp IS NULL OR price_bp <= 0 OR price_bp >= $dollar) AS priced_wrong,
+        kind IN ($level, $delta, $trade) AND (size_centi IS NULL OR abs(size_centi) > $largest)
+            OR kind IN ($level, $trade) AND size_centi < 1 AS sized_wrong,
+        kind IN ($level, $delta, $trade) AND (side IS NULL OR side NOT IN (0, 1)) AS sided_wrong
+    FROM rows
+)
 SELECT
     count(*) FILTER (kind <> $level) AS message_frames,
     count(*) FILTER (kind = $delta) AS delta_rows,
     count(*) FILTER (kind = $snapshot) AS snapshot_rows,
     count(*) FILTER (kind = $trade) AS trade_rows,
-    count(*) FILTER (frame < before OR (frame = before) <> (kind = $level)) AS out_of_receive_order,
-    count(*) FILTER (
-        frame IS NULL OR epoch IS NULL OR recv_ms IS NULL OR kind IS NULL
-        OR (market IS NULL AND kind IN ($snapshot, $level, $delta, $trade))
-    ) AS incomplete,
-    count(*) FILTER (
-        kind IN ($level, $delta, $trade)
-        AND (price_bp IS NULL OR price_bp <= 0 OR price_bp >= $dollar)
-    ) AS price_out_of_range,
-    count(*) FILTER (
-        kind IN ($level, $delta, $trade) AND (size_centi IS NULL OR abs(size_centi) > $largest)
-        OR kind IN ($level, $trade) AND size_centi < 1
-    ) AS size_invalid,
-    count(*) FILTER (
-        kind IN ($level, $delta, $trade) AND (side IS NULL OR side NOT IN (0, 1))
-    ) AS side_invalid
-FROM rows
+    count(*) FILTER (disordered) AS out_of_receive_order,
+    count(*) FILTER (lacking) AS incomplete,
+    count(*) FILTER (priced_wrong) AS price_out_of_range,
+    count(*) FILTER (sized_wrong) AS size_invalid,
+    count(*) FILTER (sided_wrong) AS side_invalid,
+    min("row") FILTER (disordered) AS out_of_receive_order_row,
+    min("row") FILTER (lacking) AS incomplete_row,
+    min("row") FILTER (priced_wrong) AS price_out_of_range_row,
+    min("row") FILTER (sized_wrong) AS size_invalid_row,
+    min("row") FILTER (sided_wrong) AS side_invalid_row
+FROM judged
+"""
+_TICKERS = """
+SELECT "row", market FROM (SELECT market, row_number() OVER () - 1 AS "row" FROM messages)
+WHERE "row" IN (SELECT unnest($rows))
 """
 _IN_BOTH = """
 SELECT count(DISTINCT frame) AS frames FROM messages SEMI JOIN quarantine USING (frame)
@@ -92,6 +104,7 @@ def profile(raw: Generation) -> list[Profile]:
         else (0,)
     )
     (message_frames,) = counts.pop("message_frames")
+    places = _places(messages, counts)
     said = raw.summary
     figures = one_row(
         frames=said["frames"],
@@ -102,9 +115,25 @@ def profile(raw: Generation) -> list[Profile]:
         **{name: said[name] for name in ("deltas", "snapshots", "trades")},
     )
     return [
-        Profile("session", {**figures, **counts}, EXPECTATIONS),
+        Profile("session", {**figures, **counts}, EXPECTATIONS, places),
         Profile("counter", _counters(raw), OF_A_COUNTER),
     ]
+
+
+def _places(messages: Source, counts: dict[str, list[Any]]) -> dict[str, tuple[Place, ...]]:
+    # takes the first rows at fault out of the counts; a second pass, where there are any, tells
+    # their markets
+    first = {
+        name.removesuffix("_row"): counts.pop(name)[0]
+        for name in list(counts)
+        if name.endswith("_row")
+    }
+    rows = [row for row in first.values() if row is not None]
+    if not rows:
+        return {}
+    found = query(_TICKERS, {"messages": messages._replace(columns=("market",))}, rows=rows)
+    market = dict(zip(found["row"], found["market"], strict=True))
+    return {name: (Place(row, market[row]),) for name, row in first.items() if row is not None}
 
 
 def _counters(raw: Generation) -> dict[str, list[Any]]:

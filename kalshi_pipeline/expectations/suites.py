@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,13 @@ class Expectation:
     warns: bool = False
 
 
+class Place(NamedTuple):
+    """The first row that something is wrong with."""
+
+    row: int  # of the published table, from 0
+    market: str | None = None  # where the row of the profile does not say it
+
+
 @dataclass(frozen=True)
 class Profile:
     """Figures of a published output, and what is expected of them.
@@ -34,11 +41,14 @@ class Profile:
         title: names it on the page.
         columns: name -> one value a row; the first column says what a row is about.
         expectations: its suite.
+        places: column -> for each row, where what it counts begins in the published table; None
+            where there is nothing.
     """
 
     title: str
     columns: Mapping[str, Sequence[Any]]
     expectations: tuple[Expectation, ...]
+    places: Mapping[str, Sequence[Place | None]] = field(default_factory=dict)
 
 
 def none(column: str, says: str, *, warns: bool = False) -> Expectation:

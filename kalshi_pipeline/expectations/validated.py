@@ -13,15 +13,18 @@ import pyarrow.parquet as pq
 from kalshi_pipeline.errors import CorruptFile
 from kalshi_pipeline.expectations import books, feature_tensors, raw_messages, suitable_markets
 from kalshi_pipeline.expectations.suites import Profile
-from kalshi_pipeline.expectations.validation import Outcome, validate
+from kalshi_pipeline.expectations.validation import Offence, Outcome, validate
 from kalshi_pipeline.stages import BOOKS, RAW, SUITABLE, TENSORS
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse
 from kalshi_pipeline.storage.tables import read_table
 
-EXPECTATIONS_VERSION = "1"
+EXPECTATIONS_VERSION = "2"
 DATA_DOCS = "data_docs"
 PAGE, OUTCOMES = "index.html", "outcomes.parquet"
 
+_OFFENCE = pa.struct(
+    [("about", pa.string()), ("market", pa.string()), ("row", pa.int64()), ("value", pa.string())]
+)
 OUTCOME_SCHEMA = pa.schema(
     [
         ("profile", pa.string()),
@@ -30,6 +33,7 @@ OUTCOME_SCHEMA = pa.schema(
         ("observed", pa.string()),
         ("passed", pa.bool_()),
         ("warns", pa.bool_()),
+        ("offences", pa.list_(_OFFENCE)),
     ]
 )
 PROFILES: Mapping[str, Callable[[Generation], list[Profile]]] = {
@@ -70,7 +74,10 @@ def validated(warehouse: Warehouse, stage: str, session: int) -> Validated:
         return _of(_validation(warehouse, stage, session, generation))
     except CorruptFile as error:
         rule = "files are what was published, and tables of their schema (D21, D23)"
-        outcome = Outcome("file", rule, str(error.rule or "file"), str(error), False, False)
+        where = Offence(Path(str(error.value or "file")).name, error.market, None, str(error))
+        outcome = Outcome(
+            "file", rule, str(error.rule or "file"), str(error), False, False, (where,)
+        )
         return Validated((outcome,), None)
 
 
@@ -101,4 +108,6 @@ def _validation(
 
 def _of(validation: Generation) -> Validated:
     rows = read_table(validation.path(OUTCOMES), OUTCOME_SCHEMA).to_pylist()
+    for row in rows:
+        row["offences"] = tuple(Offence(**offence) for offence in row["offences"])
     return Validated(tuple(Outcome(**row) for row in rows), validation.path(PAGE))

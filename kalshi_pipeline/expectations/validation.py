@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,23 @@ _SHOWN = 5  # offending rows told of an expectation
 
 
 @dataclass(frozen=True)
+class Offence:
+    """One row of a profile of which an expectation does not hold.
+
+    Args:
+        about: what the row is about: a market, a feature, a counter; the session itself.
+        market: ticker of the first row at fault, where it is known.
+        row: that row, from 0, of the published table; None where no single row is at fault.
+        value: the figure.
+    """
+
+    about: str
+    market: str | None
+    row: int | None
+    value: str
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What became of one expectation.
 
@@ -33,6 +50,7 @@ class Outcome:
         observed: the figure, or the rows that do not hold.
         passed: whether it holds.
         warns: whether a failure stops nothing.
+        offences: the first rows that do not hold.
     """
 
     profile: str
@@ -41,6 +59,7 @@ class Outcome:
     observed: str
     passed: bool
     warns: bool
+    offences: tuple[Offence, ...] = ()
 
     @property
     def blocks(self) -> bool:
@@ -132,13 +151,15 @@ def _escaped(value: Any) -> Any:
 def _outcome(
     profile: Profile, expectation: Expectation, single: ExpectationValidationResult
 ) -> Outcome:
+    passed = bool(single.success)
     return Outcome(
         profile.title,
         expectation.says,
         expectation.column,
         _observed(profile, expectation, single.result),
-        bool(single.success),
+        passed,
         expectation.warns,
+        () if passed else tuple(_offences(profile, expectation, single.result)),
     )
 
 
@@ -147,19 +168,50 @@ def _observed(profile: Profile, expectation: Expectation, found: dict[str, Any])
         return "could not be measured"
     rows, wrong = found["element_count"], found["unexpected_count"]
     if rows == 1:
-        names = [expectation.column, expectation.limits.get("column_B")]
-        return ", ".join(
-            f"{name} {_number(profile.columns[name][0])}" for name in names if name is not None
-        )
+        return _of_one_row(profile, expectation)
     if not wrong:
         return f"all of {rows}"
-    key = next(iter(profile.columns))
-    told = [
-        f"{row[key]} {_number(row.get(expectation.column, ''))}".strip()
-        for row in found["partial_unexpected_index_list"][:_SHOWN]
-    ]
+    told = [f"{about} {value}".strip() for about, value in _wrong(profile, expectation, found)]
     more = ", ..." if wrong > _SHOWN else ""
-    return html.unescape(f"{wrong} of {rows}: {', '.join(told)}{more}")
+    return f"{wrong} of {rows}: {', '.join(told)}{more}"
+
+
+def _of_one_row(profile: Profile, expectation: Expectation) -> str:
+    names = [expectation.column, expectation.limits.get("column_B")]
+    return ", ".join(
+        f"{name} {_number(profile.columns[name][0])}" for name in names if name is not None
+    )
+
+
+def _wrong(
+    profile: Profile, expectation: Expectation, found: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
+    # what the first wrong rows are about, and their figures
+    key = next(iter(profile.columns))
+    for row in found["partial_unexpected_index_list"][:_SHOWN]:
+        value = _number(row.get(expectation.column, ""))
+        yield html.unescape(str(row[key])), html.unescape(value)
+
+
+def _offences(
+    profile: Profile, expectation: Expectation, found: dict[str, Any]
+) -> Iterator[Offence]:
+    places = profile.places.get(expectation.column, ())
+    if "element_count" not in found:
+        yield Offence(profile.title, None, None, "could not be measured")
+    elif found["element_count"] == 1:
+        place = next(iter(places), None)
+        about = profile.title
+        if about != "session":
+            about = str(profile.columns[next(iter(profile.columns))][0])
+        market, row = (place.market, place.row) if place else (None, None)
+        yield Offence(about, market, row, _of_one_row(profile, expectation))
+    else:
+        known = list(map(str, profile.columns[next(iter(profile.columns))]))
+        for about, value in _wrong(profile, expectation, found):
+            place = places[known.index(about)] if places else None
+            market, row = (place.market, place.row) if place else (None, None)
+            yield Offence(about, market, row, value)
 
 
 def _number(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import uuid
 from datetime import timedelta
 
 import dagster as dg
@@ -50,7 +51,7 @@ def materialized_days_ago(instance: dg.DagsterInstance, asset: str, days: float)
     )
     instance.store_event(
         dg.EventLogEntry(
-            error_info=None, level="debug", user_message="", run_id=dg.make_new_run_id(),
+            error_info=None, level="debug", user_message="", run_id=str(uuid.uuid4()),
             timestamp=time.time_ns() / 1e9 - days * DAY_S, dagster_event=event,
             job_name="session_data",
         )
