@@ -87,7 +87,7 @@ def test_an_honest_session_passes_shows_what_was_expected_and_what_only_warns(ma
         assert isinstance(table, dg.TableMetadataValue)
         assert {"holds", "expectation", "column", "observed"} == set(table.records[0].data)
         page = unquote(check.metadata["data docs"].value)
-        assert page.startswith("file://")
+        assert page.startswith("http://127.0.0.1:")
         assert f"/data_docs/{stage}/session=901/" in page
     warning = checks[stages.BOOKS, WARNINGS]
     assert not warning.passed
