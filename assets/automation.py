@@ -1,20 +1,13 @@
 """When an asset is asked for without anybody asking: its inputs changed, or its own code did.
 
-Two sensors evaluate it, so that training can be off while data goes on: `data_automation` runs from
-the start, `training_automation` is for a person to turn on.
+The sensors `data_automation` and `training_automation` evaluate it.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
 from dagster import AutomationCondition as When
 
-from kalshi_pipeline import plan_stages, stages
-from kalshi_pipeline.plans import Plan
-
-INTERVAL_S = 15
-VIEWS = "warehouse_views"
 TOGETHER = "kalshi/together"  # of a run: what it makes, up to the last asset that follows
 SESSION = "session"
 
@@ -66,30 +59,3 @@ def on_any_change() -> "When[dg.AssetKey]":
 def _unanswered(changed: "When[Any]") -> "When[Any]":
     # what changes in the moment in which the last change is answered is not part of the answer
     return changed.since((When.newly_requested() & ~changed) | When.initial_evaluation())
-
-
-def automations(plans: Iterable[Plan]) -> list[dg.AutomationConditionSensorDefinition]:
-    """One sensor for the data of sessions and one for what the plans train and judge."""
-    trained = [
-        dg.AssetKey([plan.name, output])
-        for plan in plans
-        for output in (*(phase.name for phase in plan.phases), plan_stages.EVALUATION)
-    ]
-    data = dg.AssetSelection.assets(*stages.SESSION_STAGES, VIEWS)
-    return [
-        dg.AutomationConditionSensorDefinition(
-            "data_automation",
-            target=data,
-            default_status=dg.DefaultSensorStatus.RUNNING,
-            minimum_interval_seconds=INTERVAL_S,
-            description="Books, features, markets and views follow what they are made from.",
-        ),
-        dg.AutomationConditionSensorDefinition(
-            "training_automation",
-            target=dg.AssetSelection.assets(*trained),
-            default_status=dg.DefaultSensorStatus.STOPPED,
-            minimum_interval_seconds=INTERVAL_S,
-            description="Phases and evaluations of every plan follow the sessions and checkpoints "
-            "they are made from. Turned on, it begins every plan whose sessions are there.",
-        ),
-    ]

@@ -12,6 +12,7 @@ import dagster as dg
 
 import kalshi_pipeline
 from kalshi_pipeline import plan_stages
+from kalshi_pipeline.assets.failures import failures_in
 from kalshi_pipeline.assets.jobs import SESSION_JOB
 from kalshi_pipeline.assets.partitions import open_instance, register
 from kalshi_pipeline.definitions import build_definitions
@@ -81,28 +82,11 @@ def _execute(
         run_config=_QUIET, instance=instance, partition_key=partition, raise_on_error=False
     )
     if not result.success:
-        raise KalshiPipelineError(_failure(result), session=partition)
+        told = "; ".join(map(str, failures_in(result.all_events)))
+        raise KalshiPipelineError(told, session=partition)
     assets = {key.to_python_identifier() for key in definitions.resolve_all_asset_keys()}
     return {
         event.step_key.replace("__", "/"): (event.step_success_data.duration_ms or 0.0) / 1000
         for event in result.all_events
         if event.is_step_success and event.step_key in assets
     }
-
-
-def _failure(result: dg.ExecuteInProcessResult) -> str:
-    for event in result.all_events:
-        if event.is_step_failure:
-            told = event.step_failure_data.user_failure_data
-            if told and told.description:  # the trainer's own sentence
-                return f"{event.step_key} failed: {told.description}"
-            error = event.step_failure_data.error
-            cause = error.cause if error and error.cause else error
-            return f"{event.step_key} failed: {cause.message.strip() if cause else 'unknown cause'}"
-    failed = [
-        f"{evaluation.check_name} of {evaluation.asset_key.to_user_string()}: "
-        f"{evaluation.description}"
-        for evaluation in result.get_asset_check_evaluations()
-        if not evaluation.passed
-    ]
-    return "a blocking check failed: " + "; ".join(failed)

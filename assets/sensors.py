@@ -1,4 +1,4 @@
-"""What watches the world: sessions that arrive, in folders and in the database.
+"""What watches: sessions that arrive, inputs that change, runs that fail.
 
 A session is registered as a partition and requested as one run of its data. Asking twice does
 nothing: content that has been ingested is not asked for, and a run that was asked for is known by
@@ -7,20 +7,27 @@ its key, so a cursor may be reset at any time.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
 
 import dagster as dg
 
-from kalshi_pipeline import stages
-from kalshi_pipeline.assets.jobs import session_data
+from kalshi_pipeline import plan_stages, stages
+from kalshi_pipeline.assets.failures import failures_in
+from kalshi_pipeline.assets.jobs import ON_THE_CPU, WORK, session_data
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.errors import RecordingError, StorageError
+from kalshi_pipeline.plans import Plan
 from kalshi_pipeline.recordings.arrivals import Sight, Watch, database_sights, folder_sights
 from kalshi_pipeline.recordings.folder import Recording, RecordingFolders
 from kalshi_pipeline.resources.environment import open_warehouse
+from kalshi_pipeline.resources.notices import ON_FAILURE, tell_command
 from kalshi_pipeline.resources.recordings import Recordings
-from kalshi_pipeline.storage.publish import Warehouse
+from kalshi_pipeline.storage.journal import FAILURES, append_line
+from kalshi_pipeline.storage.publish import Warehouse, canonical_json
 
-INTERVAL_S = 15
+INTERVAL_S, DATABASE_INTERVAL_S, AUTOMATION_INTERVAL_S = 10, 60, 15
+VIEWS = "warehouse_views"
 QUIET_MS = 10_000  # a folder in which nothing changed for so long is no longer being copied
 # of one tick, which has a minute: sessions it asks for, and bytes it reads to know their content
 OFFERED_AT_ONCE = 20
@@ -30,6 +37,7 @@ READ_AT_ONCE = 2 << 30
 READ_OF_ONE = 1 << 30
 SESSION_TAG = "kalshi/session"
 PARTITION_TAG = "dagster/partition"
+REQUESTED_BY_TAG, RETRIED_TAG = "dagster/sensor_name", "dagster/will_retry"
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -60,7 +68,7 @@ def recording_folders(
 
 @dg.sensor(
     job=session_data,
-    minimum_interval_seconds=INTERVAL_S,
+    minimum_interval_seconds=DATABASE_INTERVAL_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Sessions of the collector's database (`DATABASE_URL`) whose collector is done "
     "with them: registered, and requested from ingest to suitable markets. A session is known by "
@@ -78,6 +86,34 @@ def database_sessions(
     for recorded in folder_sights(sources.recorded.roots):  # a folder wins over the database
         sights.pop(recorded, None)
     return _offered(context, sights, 0, lambda session, mark: f"database:{session}:{mark}")
+
+
+@dg.run_failure_sensor(
+    name="run_failures",
+    minimum_interval_seconds=INTERVAL_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Every run that failed, in one sentence: in this sensor's log, as a line of "
+    "`failures.jsonl` in the warehouse, and as JSON to the command `KALSHI_ON_FAILURE` names.",
+)
+def run_failures(context: dg.RunFailureSensorContext, recordings: Recordings) -> None:
+    """Tell a person what failed."""
+    run, instance = context.dagster_run, context.instance
+    entries = instance.all_logs(run.run_id)
+    failed = failures_in(entry.dagster_event for entry in entries if entry.dagster_event)
+    record = {
+        "failed_ms": round(entries[-1].timestamp * 1000),
+        "run": run.run_id,
+        "job": run.job_name,
+        "session": run.tags.get(PARTITION_TAG),
+        "requested_by": run.tags.get(REQUESTED_BY_TAG),
+        "tried_again": run.tags.get(RETRIED_TAG) == "true",
+        "failures": [asdict(failure) for failure in failed],
+    }
+    told = "; ".join(map(str, failed))
+    context.log.error(f"run {run.run_id} of {run.job_name}: {told}")
+    append_line(Path(recordings.warehouse) / FAILURES, canonical_json(record))
+    if problem := tell_command(canonical_json(record)):
+        context.log.warning(f"{ON_FAILURE}: {problem}")
 
 
 def _offered(
@@ -135,6 +171,34 @@ def _in_flight(instance: dg.DagsterInstance) -> set[int]:
     return {int(key) for key in keys if key.isdecimal()}
 
 
+def automations(plans: Iterable[Plan]) -> list[dg.AutomationConditionSensorDefinition]:
+    """Two that evaluate conditions, so that training can be off while data goes on."""
+    trained = [
+        dg.AssetKey([plan.name, output])
+        for plan in plans
+        for output in (*(phase.name for phase in plan.phases), plan_stages.EVALUATION)
+    ]
+    data = dg.AssetSelection.assets(*stages.SESSION_STAGES, VIEWS)
+    return [
+        dg.AutomationConditionSensorDefinition(
+            "data_automation",
+            target=data,
+            default_status=dg.DefaultSensorStatus.RUNNING,
+            minimum_interval_seconds=AUTOMATION_INTERVAL_S,
+            description="Books, features, markets and views follow what they are made from.",
+        ),
+        dg.AutomationConditionSensorDefinition(
+            "training_automation",
+            target=dg.AssetSelection.assets(*trained),
+            default_status=dg.DefaultSensorStatus.STOPPED,
+            minimum_interval_seconds=AUTOMATION_INTERVAL_S,
+            run_tags={WORK: "training", **ON_THE_CPU},
+            description="Phases and evaluations of every plan follow the sessions and checkpoints "
+            "they are made from. Turned on, it begins every plan whose sessions are there.",
+        ),
+    ]
+
+
 class _EnoughRead(Exception):
     """What one tick may read has been read; the rest is for the next one."""
 
@@ -183,4 +247,4 @@ class _FolderContent:
         return None
 
 
-watchers = [recording_folders, database_sessions]
+watchers = [recording_folders, database_sessions, run_failures]

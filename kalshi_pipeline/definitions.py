@@ -1,11 +1,10 @@
-"""The composition root: every asset, check, job, sensor and resource, and nothing else."""
+"""The composition root: all assets, checks, jobs, schedules, sensors and resources, no more."""
 
 from __future__ import annotations
 
 import dagster as dg
 
 from kalshi_pipeline.assets import checks, sensors
-from kalshi_pipeline.assets.automation import automations
 from kalshi_pipeline.assets.books import books
 from kalshi_pipeline.assets.checkpoints import phase_asset
 from kalshi_pipeline.assets.evaluations import evaluation_asset
@@ -13,6 +12,7 @@ from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.freshness import with_freshness
 from kalshi_pipeline.assets.jobs import plan_jobs, session_jobs
 from kalshi_pipeline.assets.raw_messages import raw_messages
+from kalshi_pipeline.assets.schedules import schedules
 from kalshi_pipeline.assets.suitable_markets import suitable_markets
 from kalshi_pipeline.assets.warehouse_views import warehouse_views
 from kalshi_pipeline.plans import load_plan, plan_names
@@ -45,7 +45,8 @@ def build_definitions(recordings: list[str], warehouse: str) -> dg.Definitions:
         assets=[with_freshness(made) for made in assets],
         asset_checks=[*checks.session_checks, *checks.plan_checks(plans)],
         jobs=[*session_jobs, *plan_jobs(plans)],
-        sensors=[*sensors.watchers, *automations(plans)],
+        schedules=schedules(plans),
+        sensors=[*sensors.watchers, *sensors.automations(plans)],
         resources={
             "recordings": fixed(Recordings, roots=recordings, warehouse=warehouse),
             "warehouse": fixed(WarehouseResource, root=warehouse),

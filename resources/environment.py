@@ -6,6 +6,7 @@
 `DATABASE_URL`       PostgreSQL database of a collector, read and never written by the pipeline
 `DATABASE_URL_POOLED`  the same database behind a transaction pooler: preferred for reading
 `DAGSTER_POSTGRES_URL`  PostgreSQL database for Dagster's own runs and events; SQLite without it
+`KALSHI_ON_FAILURE`  a command that is told of every run that failed
 
 Dagster's own processes read this too, so nothing heavy is imported before it is wanted.
 """
@@ -13,6 +14,7 @@ Dagster's own processes read this too, so nothing heavy is imported before it is
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +66,11 @@ def database_url(*, pooled: bool = True) -> str | None:
 def dagster_postgres_url() -> str | None:
     """Dagster's own database, where there is one; never to be shown, logged or handed on."""
     return os.environ.get("DAGSTER_POSTGRES_URL") or None
+
+
+def failure_command() -> list[str]:
+    """The command that is told of runs that failed, in words; none where there is none."""
+    return shlex.split(os.environ.get("KALSHI_ON_FAILURE", ""))
 
 
 def open_sources(roots: list[str], warehouse: str, *, database: bool = True) -> SessionSources:

@@ -55,6 +55,12 @@ RELOAD = """mutation($name: String!) { reloadRepositoryLocation(repositoryLocati
   ... on WorkspaceLocationEntry { loadStatus }
   ... on PythonError { message } } }"""
 
+SENSOR = """query($sensor: SensorSelector!) { sensorOrError(sensorSelector: $sensor) {
+  ... on Sensor { id sensorState { status } } } }"""
+START = """mutation($sensor: SensorSelector!) { startSensor(sensorSelector: $sensor) {
+  __typename ... on PythonError { message } } }"""
+STOP = """mutation($id: String!) { stopSensor(id: $id) {
+  __typename ... on PythonError { message } } }"""
 LOADED = """{ workspaceOrError { ... on Workspace { locationEntries {
   locationOrLoadError { __typename } } } } }"""
 
@@ -247,6 +253,20 @@ class Deployment:
             if sensor["sensorState"]["status"] == "RUNNING":
                 told = self.graphql(STOP_SENSOR, id=sensor["sensorState"]["id"])
                 assert told["stopSensor"]["__typename"] == "StopSensorMutationResult", told
+
+    def turn(self, sensor: str, *, on: bool) -> None:
+        """Start or stop a sensor, as the UI's switch does."""
+        where = {
+            "repositoryLocationName": LOCATION,
+            "repositoryName": "__repository__",
+            "sensorName": sensor,
+        }
+        if on:
+            told = self.graphql(START, sensor=where)["startSensor"]
+        else:
+            found = self.graphql(SENSOR, sensor=where)["sensorOrError"]
+            told = self.graphql(STOP, id=found["id"])["stopSensor"]
+        assert told["__typename"] in {"Sensor", "StopSensorMutationResult"}, told
 
     def reload(self) -> None:
         """Load the definitions anew, as the UI's button does."""

@@ -3,7 +3,8 @@
 import dagster as dg
 import pytest
 
-from kalshi_pipeline.assets.automation import automations, on_changed_code, on_changed_inputs
+from kalshi_pipeline.assets.automation import on_changed_code, on_changed_inputs
+from kalshi_pipeline.assets.sensors import automations
 from kalshi_pipeline.definitions import build_definitions
 from kalshi_pipeline.plans import load_plan, plan_names
 
