@@ -125,7 +125,7 @@ class _Machine:
                 (value,) = self._stack
                 return value
             self._step(instruction.name, argument)
-        raise ValueError("no end")
+        raise AssertionError("a program ends with STOP, or genops has raised")  # pragma: no cover
 
     def _step(self, name: str, argument: Any) -> None:
         push = self._stack.append

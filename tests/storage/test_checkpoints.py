@@ -179,6 +179,28 @@ def test_weights_of_another_precision_are_refused(saved: Path) -> None:
         load(saved)
 
 
+def test_a_tensor_of_no_kind_that_a_checkpoint_has_is_refused(saved: Path) -> None:
+    from safetensors.numpy import save_file
+
+    halves = {name: tensor.astype(np.float16) for name, tensor in small_checkpoint().policy.items()}
+    save_file(halves, saved / POLICY)
+    with pytest.raises(CorruptCheckpoint, match="not a number") as wrong:
+        load(saved)
+    assert (wrong.value.rule, wrong.value.value) == ("dtype", "F16")
+
+
+@pytest.mark.parametrize("name", [POLICY, OPTIMIZER, TRAINER])
+def test_files_without_one_of_them_are_no_checkpoint(name: str) -> None:
+    contents = checkpoints.encode(small_checkpoint())
+    assert (
+        checkpoints.decode({**contents, "more": b"x"}, "memory").state == small_checkpoint().state
+    )
+    del contents[name]
+    with pytest.raises(CorruptCheckpoint, match=f"{name} is missing") as wrong:
+        checkpoints.decode(contents, "memory")
+    assert wrong.value.value == "memory"
+
+
 @pytest.mark.parametrize(
     ("name", "theirs", "ours"),
     [("feature_table_version", "0", FEATURE_TABLE_VERSION), ("format_version", 99, 1)],

@@ -34,6 +34,17 @@ def test_a_file_is_hashed_as_it_is_written(tmp_path):
     assert (told.bytes, told.describes(tmp_path / "a")) == (23, True)
 
 
+def test_what_is_closed_may_be_closed_again(tmp_path):
+    told: dict[str, Written] = {}
+    file = StagedFile(tmp_path / "a", told, "a")
+    file.write(b"one")
+    file.close()
+    before = told["a"]
+    file.close()
+    assert told == {"a": before}
+    assert before.bytes == 3
+
+
 def test_it_is_flushed_meanwhile(tmp_path, monkeypatch):
     flushed = []
     monkeypatch.setattr(staged_file, "_FLUSH_BYTES", 10)

@@ -120,6 +120,8 @@ def test_resting_orders_reserve_what_they_cost_a_maker():
     assert portfolio.reserved_micro(resting, SELL, 0, CHARGED) == 61 * CENT
     assert portfolio.reserved_micro(resting, SELL, 100, FREE) == 30 * CENT
     assert portfolio.reserved_micro(orders(sell=(7_000, 200)), BUY, 0, CHARGED) == 0
+    ended = orders(buy=(0, 100), sell=(0, 100))  # what was left of it is still noted
+    assert [portfolio.reserved_micro(ended, side, 0, FREE) for side in (BUY, SELL)] == [0, 0]
     cheapest = orders(buy=(1, 100))
     assert portfolio.reserved_micro(cheapest, BUY, 0, FREE) == 100
 
@@ -175,6 +177,18 @@ def test_liquidation_walks_the_bids_of_the_outcome_held(position, proceeds, fee_
     free = portfolio.liquidation_micro(held, BOOK, nothing, STEP_BP, FREE)
     charged = portfolio.liquidation_micro(held, BOOK, nothing, STEP_BP, CHARGED)
     assert (free, charged) == (proceeds, proceeds - fee_cents * CENT)
+
+
+def test_the_last_hundredth_of_a_level_is_sold_and_a_fee_of_whole_cents_stays_one():
+    held = account(POSITION=401, BID=5_000, ASK=10_000)
+    book = ladder(yes=[(5_000, 400), (200, 1), (100, 9)])
+    nothing = np.zeros_like(book)
+    # 0.07 x 4 x 0.25 is seven cents exactly; what one hundredth adds makes it eight
+    value = portfolio.liquidation_micro(held, book, nothing, STEP_BP, CHARGED)
+    assert value == 400 * 5_000 + 200 - 8 * CENT
+    held[Account.POSITION] = 400
+    value = portfolio.liquidation_micro(held, book, nothing, STEP_BP, CHARGED)
+    assert value == 400 * 5_000 - 7 * CENT
 
 
 def test_what_own_fills_consumed_cannot_be_sold_into():
@@ -249,6 +263,15 @@ def test_the_affordable_size_is_the_largest_the_account_can_carry(
     assert found == largest
 
 
+@pytest.mark.parametrize(("side", "unit"), [(BUY, 4_000), (SELL, 6_000)])
+@pytest.mark.parametrize("size", [1, 2, 3, 40])
+def test_cash_that_just_suffices_suffices(side, unit, size):
+    filled = order(PRICE=4_000, REMAINING=90, SIZE=90, SIDE=side)
+    for cash, affordable in ((size * unit, size), (size * unit - 1, size - 1)):
+        played = lane(account(CASH=cash), orders(), FREE, 1_000)
+        assert portfolio.affordable_centi(played, filled, 4_000, 90, 0) == affordable
+
+
 def booked(held, fills, fees=FREE, rate=0):
     """Book (side, price_bp, size, time_ms), each an order of its own."""
     for side, price, size, time_ms in fills:
@@ -307,6 +330,22 @@ def test_a_fill_through_zero_ends_a_trip_and_begins_another(first, second, gain)
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("first", "second"), [(BUY, SELL), (SELL, BUY)])
+def test_a_hundredth_of_a_contract_makes_a_trip_too(first, second):
+    held = account(CASH=DOLLAR, TRIP_CASH=DOLLAR)
+    gain = 500 if first == BUY else -500
+    assert booked(held, [(first, 4_000, 1, 1), (second, 4_500, 1, 2)]) == {
+        "CASH": DOLLAR + gain, "TRIP_CASH": DOLLAR + gain, "REALISED": gain, "TRADED": 2,
+        "OPENED_MS": 1, "TRIPS": 1, **({"WINS": 1} if gain > 0 else {}),
+    }  # fmt: skip
+
+
+def test_a_part_of_the_basis_that_is_no_whole_number_leaves_more_behind():
+    held = account(CASH=DOLLAR, POSITION=3, BASIS=10_001)
+    booked(held, [(SELL, 4_000, 1, 1)])
+    assert (held[Account.BASIS], held[Account.REALISED]) == (10_001 - 3_333, 4_000 - 3_333)
+
+
 def test_a_trip_that_ends_where_it_began_is_no_win_and_fees_make_it_a_loss():
     held = account(CASH=DOLLAR, TRIP_CASH=DOLLAR)
     even = booked(held, [(BUY, 4_000, 100, 1), (SELL, 4_000, 100, 2)])
@@ -342,6 +381,13 @@ def test_the_account_is_marked_at_the_value_and_at_mid(position, equity, at_mid)
     assert held[Account.EQUITY] == held[Account.PEAK] == equity * CENT
     assert held[Account.EQUITY_MID] == at_mid * CENT
     assert held[Account.DRAWDOWN] == 0
+
+
+def test_half_a_micro_dollar_at_mid_is_rounded_down():
+    for position, at_mid in ((1, 4_200), (-1, -4_201)):
+        held = account(POSITION=position, MID2=8_401)
+        portfolio.mark_to_book(held, 0)
+        assert held[Account.EQUITY_MID] == at_mid
 
 
 def test_peak_and_drawdown_follow_the_equity():
