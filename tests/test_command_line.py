@@ -11,7 +11,7 @@ from kalshi_pipeline.cli.training import _learner, _wanted
 from kalshi_pipeline.config import CONFIGS
 from kalshi_pipeline.errors import PlanError
 from kalshi_pipeline.storage.publish import Recipe, Warehouse
-from kalshi_pipeline.storage.seals import opening_of, sealed_by_hand
+from kalshi_pipeline.storage.seals import is_sealed_by_hand, opening_of
 from kalshi_pipeline.storage.trials import record_rows
 from tests.evaluation.past import table, trial
 
@@ -72,7 +72,7 @@ def test_a_session_is_sealed_and_opened_from_the_command_line(tmp_path, monkeypa
     monkeypatch.setattr("kalshi_pipeline.cli.sessions.warehouse_root", lambda: str(tmp_path))
     warehouse = Warehouse(tmp_path)
     assert cli.main(["sessions", "seal", "7", "8"]) == 0
-    assert sealed_by_hand(warehouse) == (7, 8)
+    assert [is_sealed_by_hand(warehouse, session) for session in (6, 7, 8)] == [False, True, True]
     assert "session 8: sealed" in capsys.readouterr().out
 
     assert cli.main(["sessions", "open", "7", "--reason", "the end"]) == 1

@@ -78,12 +78,6 @@ def is_sealed_by_hand(warehouse: Warehouse, session: int) -> bool:
     return (_home(warehouse, session) / _SEALED).is_dir()
 
 
-def sealed_by_hand(warehouse: Warehouse) -> tuple[int, ...]:
-    """Sessions sealed in this warehouse, ascending."""
-    found = (warehouse.root / SEALS).glob(f"session=*/{_SEALED}")
-    return tuple(sorted(session_id(path.parent.name.partition("=")[2]) for path in found))
-
-
 def opening_of(warehouse: Warehouse, session: int) -> Opening | None:
     """The opening of a session; None of one that nobody has opened.
 
