@@ -39,8 +39,9 @@ test: home
 drills: home
 	$(PYTEST) -m "drill and not slow"
 
-soak: home coverage mutation
+soak: home
 	HYPOTHESIS_PROFILE=drawn $(PYTEST) -m slow
+	$(MAKE) coverage mutation
 
 # The lines of a kernel are seen only with the compiler off; all the rest as it is used. See docs/TESTING.md
 EXACT := kalshi_pipeline/market/*,kalshi_pipeline/trading/*,kalshi_pipeline/storage/*,kalshi_pipeline/evaluation/*
