@@ -287,6 +287,16 @@ def test_where_nothing_was_done_there_is_no_share() -> None:
     assert metrics.pnl_interval == (0.0, 0.0)
 
 
+def test_an_event_is_positive_above_nothing() -> None:
+    rows = [
+        row("P", cents, event=f"E{place}", market=f"M{place}")
+        for place, cents in enumerate((0, 0.5, -0.5, 0.75))
+    ]
+    (metrics,) = measure(panel(ledger(rows), ["P"]), CONFIG)
+    assert (metrics.positive_events, metrics.positive_share) == (2, 0.5)
+    assert metrics.best_event_share == pytest.approx(0.75 / 1.25)
+
+
 def test_one_event_has_nothing_without_its_best() -> None:
     (metrics,) = measure(panel(ledger([row("P", 5)]), ["P"]), CONFIG)
     assert metrics.pnl_without_best_cents is None
