@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from docs import feature_report
+from docs import checks, feature_report
 from kalshi_pipeline import feature_table
 
 FOLDER = Path(__file__).parent
@@ -41,7 +41,7 @@ def feature_report_page(recordings: Path) -> str:
     return feature_report.page(feature_report.recorded_steps(recordings))
 
 
-PAGES = {"FEATURES.md": features_page}
+PAGES = {"FEATURES.md": features_page, "CHECKS.md": checks.page}
 RECORDED_PAGES = {"FEATURE_REPORT.md": feature_report_page}
 
 

@@ -19,6 +19,9 @@ from kalshi_pipeline.recordings.ingest import QUARANTINE_SCHEMA
 from kalshi_pipeline.storage.publish import Generation
 
 MAX_LOSS_RATE = 0.01  # reliability rule D1: above it the session does not go on
+# The predecessor ran two collectors into one session, and kept sessions of days with no data.
+MAX_DUPLICATE_RATE = 0.01
+MAX_IDLE_SHARE = 0.9  # of its time without any message for a minute or more
 
 OF_A_MARKET = (
     between("runs", 1, 1, "the rows of a market lie together"),
@@ -47,6 +50,8 @@ OF_THE_SESSION = (
     none("negative_size", "no change takes more from a level than is there (D9)", warns=True),
     none("conflict", "no sequence number comes with two contents (D3)", warns=True),
     none("ended_crossed", "no segment ends because its book stayed crossed (D12)", warns=True),
+    between("duplicate_rate", 0, MAX_DUPLICATE_RATE, "one collector wrote it (D2)", warns=True),
+    between("idle_share", 0, MAX_IDLE_SHARE, "most of its time is not silence", warns=True),
     none("clock_back", "the receive clock never goes back by over a second (D13)", warns=True),
     none("drifted_levels", "snapshots agree with the replayed book (D14)", warns=True),
 )
@@ -279,6 +284,8 @@ def _session(books: Generation, markets: list[Row]) -> Row:
         "after_gap": after_gap,
         "negative_size": put_aside.get(label(Reason.NEGATIVE_SIZE), 0),
         "conflict": put_aside.get(label(Reason.CONFLICT), 0),
+        "duplicate_rate": put_aside.get(label(Reason.DUPLICATE), 0) / max(1, said["rows_in"]),
+        "idle_share": said["idle_s"] / said["duration_s"] if said["duration_s"] else 0.0,
         "clock_back": said["clock_back"],
         "drifted_levels": said["drifted_levels"],
         "segment_rows": sum(market["segment_rows"] for market in markets),

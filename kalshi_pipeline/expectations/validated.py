@@ -18,7 +18,7 @@ from kalshi_pipeline.stages import BOOKS, RAW, SUITABLE, TENSORS
 from kalshi_pipeline.storage.publish import Generation, Recipe, Warehouse
 from kalshi_pipeline.storage.tables import read_table
 
-EXPECTATIONS_VERSION = "2"
+EXPECTATIONS_VERSION = "3"
 DATA_DOCS = "data_docs"
 PAGE, OUTCOMES = "index.html", "outcomes.parquet"
 

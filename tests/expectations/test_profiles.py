@@ -99,6 +99,8 @@ FIGURES = [
     (stages.BOOKS, {"lost_messages": 10**5}, {"lost_messages", "loss_rate"}),
     (stages.BOOKS, {"clock_back": 1}, {"clock_back"}),
     (stages.BOOKS, {"drifted_levels": 1}, {"drifted_levels"}),
+    (stages.BOOKS, {"idle_s": 91.0, "duration_s": 100.0}, {"idle_share"}),
+    (stages.BOOKS, {"idle_s": 90.0, "duration_s": 100.0}, set()),
     (stages.TENSORS, {"steps": 7}, {"steps"}),
     (stages.SUITABLE, {"markets": 7}, {"markets"}),
     (stages.SUITABLE, {"suitable_markets": 1}, {"suitable"}),
@@ -358,7 +360,7 @@ def one_refused(folder: Path, reason: str) -> None:
         ("after_gap", {"after_gap"}),
         ("negative_size", {"negative_size"}),
         ("conflict", {"conflict"}),
-        ("duplicate", set()),
+        ("duplicate", set()),  # one of hundreds
         ("bad luck", {"unknown_reasons"}),
     ],
 )
@@ -366,6 +368,16 @@ def test_refused_rows_are_counted_by_reason(found_in, reason, broken):
     found = found_in(BOOKS, lambda folder: one_refused(folder, reason))
     assert found - {"quarantined"} == broken
     assert "quarantined" in found  # its stage had counted none
+
+
+def test_a_session_that_two_collectors_wrote_is_worth_a_look(found_in):
+    def twice(folder: Path) -> None:
+        row = dict.fromkeys(QUARANTINE_SCHEMA.names) | {"reason": "duplicate"}
+        rows = [row | {"frame": 10**9 + number} for number in range(50)]
+        table = pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
+        pq.write_table(table, folder / "quarantine.parquet")
+
+    assert found_in(BOOKS, twice) - {"quarantined"} == {"duplicate_rate"}
 
 
 def test_a_quarantine_nobody_counted_is_found(found_in):
