@@ -69,7 +69,7 @@ def looked_at_when_sealed(warehouse: Warehouse, session: int) -> tuple[str, ...]
         return ()
     try:
         return tuple(map(str, json.loads(read_folder(folder)[_SEAL]).get("before", ())))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CorruptFile("the seal of a session cannot be read", value=str(folder)) from error
 
 
@@ -90,7 +90,7 @@ def opening_of(warehouse: Warehouse, session: int) -> Opening | None:
     try:
         told: dict[str, Any] = json.loads(read_folder(folder)[_OPENING])
         return Opening(**told | {"before": tuple(told.get("before", ()))})
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CorruptFile("the opening of a session cannot be read", value=str(folder)) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from kalshi_pipeline.config import MICRO_PER_CENT, EvaluationConfig, TradingConfig
+from kalshi_pipeline.errors import EvaluationError
 from kalshi_pipeline.evaluation.baselines import Always, PassiveTwoSided, RandomUniform, baselines
 from kalshi_pipeline.evaluation.baselines.shuffled import Shuffled
 from kalshi_pipeline.evaluation.behaviour.characteristics import (
@@ -350,3 +352,12 @@ def test_a_planted_characteristic_is_found_and_noise_is_not():
     assert thirds[0]["pnl_cents"] < thirds[1]["pnl_cents"] < thirds[2]["pnl_cents"]
     assert all(r["pnl_interval"] is None for r in thirds)  # 20 events each
     assert "xploratory" in found["note"]
+
+
+def test_a_policy_of_which_no_step_was_kept_is_named(few, monkeypatch) -> None:
+    module = importlib.import_module("kalshi_pipeline.evaluation.behaviour.walks")
+    played = module.play
+    monkeypatch.setattr(module, "play", lambda *args, detail: played(*args))
+    with pytest.raises(EvaluationError, match="kept no step") as wrong:
+        walks(few)
+    assert (wrong.value.rule, wrong.value.value) == ("detail", few.case.judged.name)

@@ -121,6 +121,7 @@ def test_valid_prices_are_those_of_the_ranges_and_whole_cents():
 def test_ticks_lead_to_the_next_valid_price(name, price_bp):
     grid = TickGrid(STRUCTURES[name])
     stops = [int(stop) for stop in np.flatnonzero(grid.valid)]
+    assert grid.tick_up_bp.shape == grid.tick_down_bp.shape == grid.valid.shape == (10_001,)
     above = [stop for stop in stops if stop > price_bp]
     below = [stop for stop in stops if stop < price_bp]
     up, down = int(grid.tick_up_bp[price_bp]), int(grid.tick_down_bp[price_bp])

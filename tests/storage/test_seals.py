@@ -18,8 +18,16 @@ from kalshi_pipeline.sealed import (
     seals_of,
 )
 from kalshi_pipeline.storage.publish import Warehouse
-from kalshi_pipeline.storage.seals import Opening, open_session, opening_of, seal
+from kalshi_pipeline.storage.seals import (
+    Opening,
+    is_sealed_by_hand,
+    looked_at_when_sealed,
+    open_session,
+    opening_of,
+    seal,
+)
 from kalshi_pipeline.storage.trials import record_rows
+from kalshi_pipeline.storage.whole_folder import write_folder
 from tests.evaluation import past
 
 OPENING = Opening(71, "a" * 16, "training_plan", "the end of the plan", 1_766_000_000_000)
@@ -170,3 +178,23 @@ def test_a_seal_that_was_changed_tells_nothing(warehouse):
     path.write_text(path.read_text().replace("made_up", "others"))
     with pytest.raises(CorruptFile):
         open_for(warehouse, 71, "a" * 16, "by_hand", "why", 9)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"5", b'{"before": 5}', b"\xff"])
+def test_a_note_that_says_something_else_is_named(warehouse, content):
+    home = warehouse.root / "seals" / "session=71"
+    for folder, note in (("sealed", "seal.json"), ("opened", "opening.json")):
+        home.mkdir(parents=True, exist_ok=True)
+        write_folder(home / folder, {note: content}, warehouse.files)
+    with pytest.raises(CorruptFile, match="the seal of a session cannot be read"):
+        looked_at_when_sealed(warehouse, 71)
+    with pytest.raises(CorruptFile, match="the opening of a session cannot be read"):
+        opening_of(warehouse, 71)
+
+
+def test_a_session_that_nobody_sealed_by_hand_was_not_looked_at_then(warehouse):
+    assert looked_at_when_sealed(warehouse, 71) == ()
+    assert not is_sealed_by_hand(warehouse, 71)
+    seal(warehouse, 71, 5, ["judged by made_up"])
+    assert looked_at_when_sealed(warehouse, 71) == ("judged by made_up",)
+    assert is_sealed_by_hand(warehouse, 71)

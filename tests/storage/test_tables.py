@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 from pathlib import Path
 
 import pyarrow as pa
@@ -158,3 +159,28 @@ def test_values_are_validated_not_believed(tmp_path):
     pq.write_table(pa.table([bad], schema=schema), tmp_path / "t.parquet")
     with pytest.raises(CorruptFile, match="UTF"):
         read_table(tmp_path / "t.parquet", schema)
+
+
+def test_rows_that_a_footer_counts_in_two_ways_or_that_are_not_there_are_no_table(tmp_path):
+    path, schema = tmp_path / "t.parquet", pa.schema([pa.field("a", pa.int64(), nullable=False)])
+    pq.write_table(
+        pa.table({"a": [5, 6, 7]}, schema=schema), path, compression="none", use_dictionary=False
+    )
+    whole = path.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    # an i64 field of three: of the file, of its row group, and of the column's values
+    three = [at for at in range(footer, len(whole) - 8) if whole[at : at + 2] == b"\x16\x06"]
+    told = set()
+    for changed in itertools.chain.from_iterable(
+        itertools.combinations(three, count) for count in range(1, len(three) + 1)
+    ):
+        damaged = bytearray(whole)
+        for at in changed:
+            damaged[at + 1] = 8  # four
+        path.write_bytes(damaged)
+        try:
+            assert read_table(path, schema).to_pydict() == {"a": [5, 6, 7]}
+        except CorruptFile as error:
+            told.add((str(error).partition(" [")[0], error.rule, error.value))
+    refused = ("a footer contradicts itself", "a table has 3 rows where its footer declares 4")
+    assert told == {(text, "rows", str(path)) for text in refused}
