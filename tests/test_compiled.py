@@ -33,12 +33,17 @@ print(scale(3.0), sum(scale.stats.cache_hits.values()))
 """
 
 
+def environment(folder: Path, **variables: str) -> dict[str, str]:
+    """Of a process that finds the package and may keep what it compiles."""
+    found = {**os.environ, "PYTHONPATH": str(folder), **variables}
+    found.pop("PYTHONDONTWRITEBYTECODE", None)
+    return found
+
+
 def run(folder: Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        env=environment,
+        env=environment(folder),
         capture_output=True,
         text=True,
         check=True,
