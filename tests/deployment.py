@@ -72,7 +72,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(happened: Callable[[], Any], what: str, within_s: float = 120.0) -> Any:
+def wait_until(happened: Callable[[], Any], what: str, within_s: float = 300.0) -> Any:
     """What `happened` returns once that is true.
 
     Raises:
@@ -306,15 +306,17 @@ class Deployment:
             assert found is not None, run
             return str(found.status.value)
 
-    def finished(self, run: str, within_s: float = 240.0) -> str:
+    def finished(self, run: str, within_s: float = 600.0) -> str:
         """The status of a run once it is over."""
         wait_until(lambda: self.status(run) in OVER, f"run {run} is over", within_s)
         return self.status(run)
 
-    def worker(self, run: str, within_s: float = 240.0) -> psutil.Process:
-        """The process in which a run is carried out, once there is one."""
+    def worker(self, run: str, within_s: float = 600.0) -> psutil.Process:
+        """The process in which a run is carried out, once it goes on."""
 
         def told() -> psutil.Process | None:
+            if self.status(run) in {"NOT_STARTED", "QUEUED", "STARTING"}:
+                return None
             with self.instance() as instance:
                 entries = instance.all_logs(run, of_type=DagsterEventType.ENGINE_EVENT)
             pids = (entry.dagster_event.engine_event_data.metadata.get("pid") for entry in entries
@@ -325,7 +327,7 @@ class Deployment:
         assert isinstance(found, psutil.Process)
         return found
 
-    def retry(self, run: str, within_s: float = 240.0) -> str:
+    def retry(self, run: str, within_s: float = 600.0) -> str:
         """The run by which the daemon tries a run again, once there is one."""
         wanted = dg.RunsFilter(tags={"dagster/parent_run_id": run})
 
@@ -348,11 +350,14 @@ class Deployment:
         return str(wait_until(status, f"backfill {backfill} is over", within_s))
 
     def failures(self, run: str) -> Sequence[str]:
-        """What a run's failures say."""
+        """What a run's failures say, with the errors behind them."""
         with self.instance() as instance:
             entries = instance.all_logs(run)
-        return [entry.user_message or entry.message for entry in entries
-                if entry.dagster_event and entry.dagster_event.is_failure]  # fmt: skip
+        events = [entry.dagster_event for entry in entries
+                  if entry.dagster_event and entry.dagster_event.is_failure]  # fmt: skip
+        errors = [getattr(event.event_specific_data, "error", None) for event in events]
+        return [f"{event.message} {error.to_string() if error else ''}"
+                for event, error in zip(events, errors, strict=True)]  # fmt: skip
 
     def _listens(self, name: str) -> bool:
         assert self.processes[name].poll() is None, (self.place / f"{name}.log").read_text()

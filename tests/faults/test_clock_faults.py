@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from kalshi_pipeline import stages
-from kalshi_pipeline.recordings.folder import open_folder
 from kalshi_pipeline.storage.publish import Warehouse
+from tests.drills.copies import made_at_once
 from tests.faults.killed_training import publish_phase, use_random_markets
 
 DAY_S = 86_400
@@ -31,14 +30,7 @@ def wild(unit: int) -> Callable[[], int]:
 def made(session: Path, root: Path) -> list[str]:
     """Content hashes of a session's outputs and of a training."""
     warehouse = Warehouse(root)
-    found = [stages.ingest_session(warehouse, open_folder(session))]
-    for stage in (
-        stages.build_session_books,
-        stages.build_session_tensors,
-        stages.choose_session_markets,
-    ):
-        found.append(stage(warehouse, int(session.name)))
-    found.append(publish_phase(warehouse))
+    found = [*made_at_once(session, warehouse), publish_phase(warehouse)]
     assert not any(generation.reused for generation in found)
     return [generation.content_hash for generation in found]
 

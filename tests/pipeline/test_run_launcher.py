@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import time
@@ -10,6 +11,7 @@ import dagster as dg
 import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import WorkerStatus
+from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
 from kalshi_pipeline.resources import run_launcher
 from kalshi_pipeline.resources.run_launcher import (
@@ -78,3 +80,32 @@ def test_where_a_machine_tells_nothing_a_run_is_taken_to_go_on(worker, tmp_path,
     monkeypatch.setattr(run_launcher, "PROC", tmp_path)
     assert this_machine() is None
     assert health(worker.pid, machine="somewhere").status is WorkerStatus.RUNNING
+
+
+@pytest.fixture
+def monitored(pipeline_home):
+    """The project's own instance, with run monitoring as `dagster.yaml` has it."""
+    with dg.DagsterInstance.get() as instance:
+        assert isinstance(instance.run_launcher, WatchedRunLauncher)
+        assert instance.run_monitoring_enabled
+        yield instance
+
+
+def going_on(instance, process):
+    """A run that was started here as this process, and has told so."""
+    run = instance.create_run_for_job(nothing, tags={MACHINE_TAG: this_machine()})
+    told = f"Started process for run (pid: {process})."
+    instance.report_engine_event(told, run, EngineEventData.in_process(process))
+    instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", nothing.name), run.run_id)
+    return run.run_id
+
+
+def test_x04_run_monitoring_fails_the_run_whose_process_is_gone_and_no_other(monitored, worker):
+    dead, alive = (going_on(monitored, process) for process in (os.getpid(), worker.pid))
+    for run in (dead, alive):
+        record = monitored.get_run_record_by_id(run)
+        monitor_started_run(monitored, None, record, logging.getLogger("monitoring"))
+    found = [monitored.get_run_by_id(run).status.value for run in (dead, alive)]
+    assert found == ["FAILURE", "STARTED"]
+    messages = [entry.message for entry in monitored.all_logs(dead)]
+    assert any(f"process {os.getpid()} is gone" in message for message in messages)
