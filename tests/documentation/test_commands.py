@@ -160,7 +160,7 @@ def type_in(home: Path, request: pytest.FixtureRequest) -> Callable[..., Path]:
             "TMPDIR": str(home / "tmp"), **further,
         }  # fmt: skip
         variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
-        if any("$COLLECTOR" in command or "DATABASE_URL" in command for command in typed):
+        if re.search(r"\$COLLECTOR|\$COPY|DATABASE_URL|--to-postgres", "\n".join(typed)):
             variables |= collector(request.getfixturevalue("postgres"), variables)
         script = ["set -Eeuo pipefail", "trap 'echo \"failed: $BASH_COMMAND\" >&2' ERR", *typed]
         done = subprocess.run(
