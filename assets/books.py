@@ -67,8 +67,8 @@ def books(
         generation,
         context,
         quarantined=generation.summary["quarantined"],
-        segments_shown=table_metadata(segments),
         **picture("spreads", spreads(generation)),
         **picture("busiest market", busiest_market(generation)),
         **table_facts(generation, stages.BOOKS),
+        **{"first segments": table_metadata(segments)},
     )

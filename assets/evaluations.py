@@ -74,11 +74,12 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
         return published(
             generation,
             context,
+            verdict=generation.summary["verdict"],
             report=page_link(generation.path("report.html"), store),
             **picture("cumulative P&L", equity(report)),
             **picture("P&L per event", intervals(report)),
             **_told(report),
-            **table_facts(generation, plan_stages.EVALUATION),
+            **table_facts(generation, plan_stages.EVALUATION, is_table=False),
         )
 
     return evaluation

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from kalshi_pipeline.storage.publish import Generation, Warehouse, read_manifest
 
 DESCRIBED_ROWS = 25
 _MOMENTS = ("started_ms", "ended_ms")  # Unix milliseconds, shown as dates
+_YEAR_2000_MS = 946_684_800_000  # what is less is a duration
 
 
 def published(
@@ -27,7 +29,7 @@ def published(
     Args:
         generation: what the stage returned.
         context: to say in the log whether anything was computed.
-        metadata: shown beside the figures the stage itself reported.
+        metadata: shown before the figures the stage itself reported, its tables after them.
     """
     known = "unchanged, nothing was computed" if generation.reused else "computed and published"
     context.log.info(f"{known}: {generation.content_hash}")
@@ -36,14 +38,17 @@ def published(
         for name, value in generation.summary.items()
         if isinstance(value, int | float | str | bool)
     )
+    # the UI keeps this order: what is read at a glance comes first, long tables last
+    tables = {k: v for k, v in metadata.items() if isinstance(v, dg.TableMetadataValue)}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(generation.content_hash),
         metadata={
-            **figures,
-            **metadata,
             "outcome": known,
+            **{name: value for name, value in metadata.items() if name not in tables},
+            **{name: value for name, value in figures.items() if name not in metadata},
             "made from": _made_from(generation, context),
             "folder": dg.MetadataValue.path(str(generation.folder)),
+            **tables,
         },
     )
 
@@ -54,19 +59,22 @@ def _figure(name: str, value: Any) -> tuple[str, Any]:
     return name.replace("_", " "), value
 
 
-def table_facts(generation: Generation, asset: str) -> dict[str, Any]:
+def table_facts(generation: Generation, asset: str, *, is_table: bool = True) -> dict[str, Any]:
     """Row count and columns of its main Parquet file, and a row about each file.
 
     Args:
         generation: what was published.
         asset: as `published_tables.py` knows it.
+        is_table: whether that file is what the asset is: its page then begins with the columns.
     """
     tables = tables_of(asset)
     files = {table.file: pq.ParquetFile(generation.path(table.file)) for table in tables}
     main = files[tables[0].file]
     return {
         "dagster/row_count": main.metadata.num_rows,
-        "dagster/column_schema": column_schema(main.schema_arrow, tables[0].columns),
+        "dagster/column_schema" if is_table else f"columns of {tables[0].file}": column_schema(
+            main.schema_arrow, tables[0].columns
+        ),
         "tables": table_metadata(
             [
                 {
@@ -151,16 +159,18 @@ def picture(name: str, png: bytes | None) -> dict[str, dg.MetadataValue[Any]]:
 
 def table_metadata(rows: list[Mapping[str, Any]]) -> dg.TableMetadataValue:
     """The first rows of a table, as a table."""
-    shown = [{key: _shown(value) for key, value in row.items()} for row in rows[:DESCRIBED_ROWS]]
+    shown = [{k: _shown(k, value) for k, value in row.items()} for row in rows[:DESCRIBED_ROWS]]
     columns = [dg.TableColumn(name, _kind(shown, name)) for name in (shown[0] if shown else ())]
     return dg.MetadataValue.table(
         [dg.TableRecord(row) for row in shown], schema=dg.TableSchema(columns)
     )
 
 
-def _shown(value: Any) -> Any:
+def _shown(name: str, value: Any) -> Any:
     if value is None:
         return ""
+    if name.endswith("_ms") and isinstance(value, int) and value > _YEAR_2000_MS:
+        return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
     return round(value, 3) if isinstance(value, float) else value
 
 

@@ -11,6 +11,7 @@ from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.groups import FEATURES
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import (
+    DESCRIBED_ROWS,
     columns_of,
     picture,
     published,
@@ -50,7 +51,7 @@ def suitable_markets(
     return published(
         generation,
         context,
-        most_active=table_metadata(table.slice(0, 25).to_pylist()),
         **picture("markets", market_map(generation)),
         **table_facts(generation, stages.SUITABLE),
+        **{"most active markets": table_metadata(table.slice(0, DESCRIBED_ROWS).to_pylist())},
     )

@@ -27,7 +27,7 @@ _EVALUATIONS = [dg.AssetKey([name, plan_stages.EVALUATION]) for name in plan_nam
     automation_condition=on_any_change(),
 )
 def warehouse_views(warehouse: WarehouseResource) -> dg.MaterializeResult[Any]:
-    """`kalshi.duckdb`: views over the current generation of everything published.
+    """Views over the current generation of everything published: `kalshi.duckdb`.
 
     Rebuilt aside and replaced in one step, so that whoever reads the old file is not disturbed;
     materialize it again after anything else. `docs/QUERIES.md` has examples.

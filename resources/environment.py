@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kalshi_pipeline.recordings.sources import SessionSources
     from kalshi_pipeline.storage.publish import Warehouse
 
-REPORT_PORT = 3001  # beside Dagster's 3000
+REPORT_PORT = 3002  # beside Dagster, 3000, and its viewer, 3001
 
 
 def recording_roots() -> list[str]:

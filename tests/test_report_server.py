@@ -13,10 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from kalshi_pipeline.cli import parser
 from kalshi_pipeline.evaluation.reports import render_html
 from kalshi_pipeline.report_server import read_page
 from kalshi_pipeline.storage.publish import Recipe, Warehouse
-from tests.deployment import free_port, wait_until
+from tests.deployment import ROOT, free_port, wait_until
 from tests.evaluation.specimen import specimen
 
 KALSHI = Path(sys.executable).parent / "kalshi"
@@ -235,3 +236,10 @@ def test_reading_changes_nothing(warehouse, pages):
     for path in (*pages, "nothing", "../x"):
         read_page(warehouse.root, path)
     assert everything() == before
+
+
+def test_the_service_starts_exactly_this_command():
+    unit = (ROOT / "deploy" / "systemd" / "kalshi-reports.service").read_text()
+    (command,) = (line for line in unit.splitlines() if line.startswith("ExecStart="))
+    assert command.endswith("/.venv/bin/kalshi report serve")
+    assert parser().parse_args(["report", "serve"]).run.__name__ == "_serve"

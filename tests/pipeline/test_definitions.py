@@ -10,6 +10,7 @@ import pytest
 
 from kalshi_pipeline.definitions import build_definitions
 from kalshi_pipeline.plans import load_plan, plan_names
+from tests.pipeline.asset_graph import SNAPSHOT, asset_graph
 
 SESSION_FLOW = ["raw_messages", "books", "feature_tensors", "suitable_markets"]
 HEAVY = "torch stable_baselines3 great_expectations pandas duckdb matplotlib gymnasium"
@@ -82,11 +83,21 @@ def test_a_plans_job_is_its_phases_and_its_evaluation(tmp_path):
         assert made == {f"{plan.name}/{name}" for name in names}
 
 
+def test_the_graph_is_the_one_that_was_looked_at_last():
+    made = asset_graph()
+    fix = "the asset graph has changed; if it should: python -m tests.pipeline.asset_graph"
+    assert made == SNAPSHOT.read_text(), fix
+
+
 def test_every_asset_introduces_itself(graph):
     for key in graph.materializable_asset_keys:
         node = graph.get(key)
         assert len(node.description or "") > 80, key
         assert node.tags["stage"], key
+        assert node.group_name.startswith(("1_", "2_", "3_plan_", "4_")), key
+        assert all(owner.startswith("team:") for owner in node.owners), key
+        # one sentence on the lineage page, which cuts it
+        assert (node.description or "")[0].isupper(), key
         assert node.owners, key
         assert node.kinds, key
         assert node.code_version, key
