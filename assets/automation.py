@@ -25,13 +25,14 @@ def on_changed_inputs(together: str) -> "When[Any]":
             they change needs no answer.
     """
     # of a partitioned input the root target is known for one partition alone, the latest
-    answered = When.executed_with_root_target() | When.all_new_updates_have_run_tags(
-        tag_values={TOGETHER: together}
-    )
+    in_one = When.all_new_updates_have_run_tags(tag_values={TOGETHER: together})
+    answered = When.executed_with_root_target() | in_one
     changed = (
         When.any_deps_match(When.data_version_changed() & ~answered) | When.code_version_changed()
     )
-    wanted = (When.missing() & ~When.execution_failed()) | _unanswered(changed)
+    wanted = (When.missing() & ~When.execution_failed()) | _unanswered(
+        changed, When.newly_requested() | When.any_deps_match(in_one)
+    )
     # `all_deps_blocking_checks_passed` is content with one of an input's partitions
     failed = When.any_checks_match(~When.check_passed(), blocking_only=True)
     waits = When.any_deps_match(
@@ -45,7 +46,7 @@ def on_changed_code() -> "When[dg.AssetKey]":
 
     A session nobody ingested is left alone: finding sessions is the sensors' part.
     """
-    changed = _unanswered(When.code_version_changed())
+    changed = _unanswered(When.code_version_changed(), When.newly_requested())
     return (changed & ~When.missing() & ~When.in_progress()).with_label("on_changed_code")
 
 
@@ -53,9 +54,10 @@ def on_any_change() -> "When[dg.AssetKey]":
     """Of what looks at all there is: any input's content changed and none is being made."""
     changed = When.any_deps_match(When.data_version_changed()) | When.code_version_changed()
     waits = When.any_deps_in_progress() | When.in_progress()
-    return (_unanswered(changed) & ~waits).with_label("on_any_change")
+    return (_unanswered(changed, When.newly_requested()) & ~waits).with_label("on_any_change")
 
 
-def _unanswered(changed: "When[Any]") -> "When[Any]":
-    # what changes in the moment in which the last change is answered is not part of the answer
-    return changed.since((When.newly_requested() & ~changed) | When.initial_evaluation())
+def _unanswered(changed: "When[Any]", answer: "When[Any]") -> "When[Any]":
+    # what changes in the moment of an answer is no part of it; and a change is seen at once, the
+    # run it belongs to perhaps one tick later
+    return changed.since((answer & ~changed) | When.initial_evaluation())
