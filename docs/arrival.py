@@ -30,7 +30,7 @@ BEGIN, END = "<!-- arrival: begin -->\n", "<!-- arrival: end -->\n"
 CAPTION = "Sessions and a plan in time: a bar an asset or check, a dotted line for what was given"
 DATA = ("raw_messages", "books", "feature_tensors", "suitable_markets")
 SHORT = dict(zip(DATA, ("ingest", "books", "features", "markets"), strict=True))
-COLOURS = {"computed": "#2f6f8f", "unchanged": "#b8c4cc", "failed": "#b5452c"}
+COLOURS = {"computed": "#2f6f8f", "checked": "#a9cbd9", "unchanged": "#b8c4cc", "failed": "#b5452c"}
 WITHIN_S = 1_500.0
 STILL_S = 45.0  # nothing was asked for during three looks of every sensor
 
@@ -166,8 +166,8 @@ def _of_run(
             told = event.step_materialization_data.materialization.metadata.get("outcome")
             same = told is not None and str(told.value).startswith("unchanged")
             outcome[step] = "unchanged" if same else "computed"
-        elif event.is_step_success and step in outcome:
-            found.append(_bar(step, session, began[step], at, outcome[step], by))
+        elif event.is_step_success:
+            found.append(_bar(step, session, began[step], at, outcome.get(step, "checked"), by))
         elif event.is_step_failure:
             found.append(_bar(step, session, began[step], at, "failed", by))
     return found
@@ -213,11 +213,16 @@ def draw(story: Story, path: Path) -> None:
     axes.set_xlabel("seconds after the first recording was there")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    named = {"computed": "computed", "unchanged": "looked at, unchanged", "failed": "stopped"}
+    named = {
+        "computed": "computed",
+        "checked": "checked",
+        "unchanged": "looked at, unchanged",
+        "failed": "stopped",
+    }
     seen = {done.outcome for done in story.done}
     axes.legend(
         handles=[Patch(color=COLOURS[key], label=named[key]) for key in named if key in seen],
-        loc="lower right", frameon=False, ncols=3, fontsize=9,
+        loc="upper right", bbox_to_anchor=(1, -0.1), frameon=False, ncols=4, fontsize=9,
     )  # fmt: skip
     figure.tight_layout()
     figure.savefig(path, dpi=110)
