@@ -210,7 +210,7 @@ def draw(story: Story, path: Path) -> None:
     axes.set_yticks(range(len(lanes)), lanes)
     axes.set_ylim(len(lanes) - 0.4, top - 0.42 * (len(story.given) + 0.6))
     axes.set_xlim(left=-2)
-    axes.set_xlabel("seconds after the first recording was there")
+    axes.set_xlabel("seconds after the first recording was there", loc="left")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     named = {
