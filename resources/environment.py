@@ -73,6 +73,36 @@ def failure_command() -> list[str]:
     return shlex.split(os.environ.get("KALSHI_ON_FAILURE", ""))
 
 
+def dagster_home() -> Path:
+    """Where Dagster's instance is.
+
+    Raises:
+        StorageError: the variable is not set.
+    """
+    from kalshi_pipeline.errors import StorageError
+
+    if not os.environ.get("DAGSTER_HOME"):
+        raise StorageError("DAGSTER_HOME must name the folder of Dagster's instance")
+    return Path(os.environ["DAGSTER_HOME"])
+
+
+def dagster_postgres_environment() -> dict[str, str] | None:
+    """Environment of PostgreSQL's own programs, for Dagster's database; None where there is none.
+
+    It names the database so that no command line has to, which everybody on the machine can read.
+    """
+    from psycopg.conninfo import conninfo_to_dict
+
+    url = dagster_postgres_url()
+    if url is None:
+        return None
+    scheme, _, rest = url.partition("://")
+    parameters = conninfo_to_dict(f"{scheme.partition('+')[0]}://{rest}")
+    names = {"dbname": "PGDATABASE", "application_name": "PGAPPNAME"}
+    told = {names.get(key, f"PG{key.upper()}"): str(value) for key, value in parameters.items()}
+    return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(Path.home()), **told}
+
+
 def open_sources(roots: list[str], warehouse: str, *, database: bool = True) -> SessionSources:
     """Sessions of these folders, of the database and, beside the warehouse's outputs, generated."""
     from kalshi_pipeline.recordings.sources import SessionSources

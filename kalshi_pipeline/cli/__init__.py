@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from kalshi_pipeline import __doc__ as flow
-from kalshi_pipeline.cli import pruning, reports, sessions, training
+from kalshi_pipeline.cli import backing_up, pruning, reports, sessions, training
 from kalshi_pipeline.cli.shared import add_json, command, show
 from kalshi_pipeline.errors import KalshiPipelineError
 from kalshi_pipeline.plans import DEFAULT_PLAN, plan_names
@@ -66,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
         "has it open keeps the old one. docs/QUERIES.md has example queries.",
     )
     add_json(views)
+
+    copying = commands.add_parser("backup", help="a copy of everything that is not elsewhere")
+    backing_up.add_commands(copying.add_subparsers(required=True, metavar="ACTION"))
 
     history = commands.add_parser("runs", help="what Dagster remembers of runs")
     pruning.add_run_commands(history.add_subparsers(required=True, metavar="ACTION"))

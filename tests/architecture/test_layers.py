@@ -65,6 +65,7 @@ MAY_IMPORT = {
     | {"storage", "stages", "plan_stages", "plans", "by_hand", "evaluation"},
     "report_server": BASE | {"storage"},
     "warehouse_views": DATA | {"published_tables", "storage", "stages", "plan_stages"},
+    "backups": BASE | {"storage"},
     "rules": BASE
     | {
         "evaluation",

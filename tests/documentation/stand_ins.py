@@ -13,6 +13,8 @@ EXCUSED = {
     "minutes; tests/test_sealed_plan.py and tests/test_command_line.py open sessions",
     r"^sudo ": "changes users, services and folders of the machine; tests/security/"
     "test_web_server.py starts what the units start, tests/storage/test_backups.py backs up",
+    r"^kalshi backup restore": "needs a deployment that was lost; tests/storage/test_backups.py "
+    "loses one",
     r"^ssh ": "needs another machine",
     r"^make ui\b": "takes port 3000 of this machine; tests/pipeline/test_browser.py starts what it "
     "starts, on a free port",
@@ -34,6 +36,7 @@ INSTEAD = (
     ),
     (r"^make setup\b.*", "make setup", "an index of packages that stands for any"),
     (r"/path/to/recordings", "$RECORDINGS", "a path that stands for any"),
+    (r"/path/to/backup", "$PWD/backup", "a path that stands for any"),
     (r"/path/to/warehouse", "$PWD/warehouse", "a path that stands for any"),
     (
         r"postgresql://reader:secret@127.0.0.1:5432/collector",

@@ -1,0 +1,149 @@
+"""A copy of everything that is not elsewhere: Dagster's state and the warehouse.
+
+    <folder>/dagster/     dagster.yaml, and the SQLite files or dagster.dump of PostgreSQL
+    <folder>/warehouse/   as it is, without what is unfinished; only ever added to
+
+The state is copied first, so that it names no generation the copied warehouse lacks. Runs may go on
+meanwhile. A generation never changes: what is in the copy already is not copied again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from kalshi_pipeline.errors import StorageError
+from kalshi_pipeline.storage.publish import STAGING
+
+_STATE, _WAREHOUSE, _DUMP, _SETTINGS = "dagster", "warehouse", "dagster.dump", "dagster.yaml"
+_DATABASES = ("history", "schedules")  # folders of SQLite files under the home
+_PASSING = (".db-wal", ".db-shm", ".db-journal")
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What is backed up, and where a backup is restored to.
+
+    Args:
+        home: `DAGSTER_HOME`.
+        warehouse: root of everything published.
+        postgres: environment of PostgreSQL's programs (`PATH`, `PGHOST`, `PGPASSWORD`, ...), where
+            Dagster's state lies there.
+    """
+
+    home: Path
+    warehouse: Path
+    postgres: dict[str, str] | None = None
+
+
+def back_up(deployed: Deployed, folder: Path) -> int:
+    """Copy a deployment into a folder; how many files of the warehouse were new there.
+
+    Raises:
+        StorageError: PostgreSQL's programs are missing or fail; the backup before is as it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    state = folder / f".{uuid.uuid4().hex}"
+    try:
+        state.mkdir(mode=0o700)
+        _copy_state(deployed, state)
+        shutil.rmtree(folder / _STATE, ignore_errors=True)
+        state.rename(folder / _STATE)
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+    (folder / _WAREHOUSE).mkdir(exist_ok=True)
+    return sum(_copied(source, target) for source, target in _files(deployed.warehouse, folder))
+
+
+def restore(folder: Path, deployed: Deployed) -> None:
+    """Make a deployment of a backup, where there is none.
+
+    Raises:
+        StorageError: no backup lies there, or something is in the place of what is restored.
+    """
+    state, warehouse = folder / _STATE, folder / _WAREHOUSE
+    if not state.is_dir() or not warehouse.is_dir():
+        raise StorageError("no backup lies here", value=str(folder))
+    dumped = (state / _DUMP).is_file()
+    if dumped != (deployed.postgres is not None):
+        where = "in PostgreSQL: set DAGSTER_POSTGRES_URL" if dumped else "in SQLite: unset it"
+        raise StorageError(f"the state of this backup lies {where}", value=str(folder))
+    for place in (deployed.home, deployed.warehouse):
+        if place.exists() and any(place.iterdir()):
+            raise StorageError("something is here already; move it away first", value=str(place))
+    if deployed.postgres is not None:
+        _run(deployed.postgres, "pg_restore", "--no-owner", "--exit-on-error",
+             "--dbname", deployed.postgres["PGDATABASE"], str(state / _DUMP))  # fmt: skip
+    left_out = shutil.ignore_patterns(_DUMP)
+    shutil.copytree(state, deployed.home, ignore=left_out, dirs_exist_ok=True)
+    shutil.copytree(warehouse, deployed.warehouse, dirs_exist_ok=True)
+
+
+def _copy_state(deployed: Deployed, state: Path) -> None:
+    shutil.copy2(deployed.home / _SETTINGS, state)
+    if deployed.postgres is not None:
+        _run(deployed.postgres, "pg_dump", "--format=custom", "--no-owner", "--no-acl",
+             f"--file={state / _DUMP}")  # fmt: skip
+        return
+    for name in _DATABASES:
+        for source in (deployed.home / name).rglob("*.db"):
+            target = state / source.relative_to(deployed.home)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with (
+                closing(sqlite3.connect(source, timeout=60)) as opened,
+                closing(sqlite3.connect(target)) as copied,
+            ):
+                opened.backup(copied)
+
+
+def _run(postgres: dict[str, str], program: str, *arguments: str) -> None:
+    # the password is in the child's environment, which only its owner and root can read
+    try:
+        done = subprocess.run(  # noqa: S603 - PostgreSQL's own programs, our own arguments
+            [program, "--no-password", *arguments],
+            env=postgres, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise StorageError(f"{program} is not on the PATH: install PostgreSQL's client") from error
+    if done.returncode:
+        told = " ".join(done.stderr.split())[-300:]
+        raise StorageError(f"{program} failed: {told}")
+
+
+def _files(warehouse: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Files to copy and where to; a generation's manifest, which vouches for it, as the last."""
+    for found, folders, names in os.walk(warehouse):
+        folders[:] = sorted(set(folders) - {STAGING})
+        for name in sorted(names, key=lambda name: (name == "manifest.json", name)):
+            source = Path(found) / name
+            if not source.is_symlink() and not name.endswith(_PASSING):
+                yield source, folder / _WAREHOUSE / source.relative_to(warehouse)
+
+
+def _copied(source: Path, target: Path) -> bool:
+    """Copy a file unless it is there as it is; through another name, so never half."""
+    try:
+        new = source.stat()
+        if target.exists():
+            old = target.stat()
+            if (new.st_size, new.st_mtime_ns) == (old.st_size, old.st_mtime_ns):
+                return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{uuid.uuid4().hex}")
+        try:
+            shutil.copy2(source, beside)
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+    except FileNotFoundError:
+        if source.exists():
+            raise
+        return False  # pruned, or replaced, meanwhile
+    return True

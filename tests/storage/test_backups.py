@@ -1,0 +1,139 @@
+"""A deployment is backed up while it is used, lost, and restored: a run then finds everything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from kalshi_pipeline import cli
+from kalshi_pipeline.backups import Deployed, back_up, restore
+from kalshi_pipeline.definitions import build_definitions
+from kalshi_pipeline.errors import StorageError
+from kalshi_pipeline.storage.publish import Warehouse
+from tests.postgres import ENCODED, PASSWORD
+
+RAW = "raw_messages"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, pipeline_home, monkeypatch):
+    """Where Dagster's state lies; gives it an empty database, as a new machine has."""
+    if request.param == "sqlite":
+        return lambda name: None
+    server = request.getfixturevalue("postgres")
+    monkeypatch.setenv("PATH", f"{server.programs}{os.pathsep}{os.environ['PATH']}")
+
+    def anew(name: str) -> None:
+        monkeypatch.setenv("DAGSTER_POSTGRES_URL", server.create_owned(name))
+
+    return anew
+
+
+def ingest(root: Path) -> dg.ExecuteInProcessResult:
+    """Session 903, on the instance and warehouse the environment names."""
+    job = build_definitions([], str(root)).resolve_job_def("session_data")
+    with dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions("session", ["903"])
+        return job.execute_in_process(
+            instance=instance, partition_key="903", asset_selection=[dg.AssetKey(RAW)]
+        )
+
+
+def test_a_lost_deployment_is_restored_and_a_run_finds_everything(
+    database, pipeline_home, tmp_path, capsys
+):
+    database("backed_up")
+    home, warehouse = pipeline_home / "dagster_home", pipeline_home / "warehouse"
+    first = ingest(warehouse)
+    made = Warehouse(warehouse).current(RAW, "903")
+    backup = tmp_path / "backup"
+    assert cli.main(["backup", "make", str(backup)]) == 0
+    before = {path: path.stat().st_mtime_ns for path in (backup / "warehouse").rglob("*.parquet")}
+    assert before
+    assert cli.main(["backup", "make", str(backup)]) == 0, "again: only what is new"
+    assert " 0 new files" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert oct(backup.stat().st_mode)[-3:] == "700"
+    for path in backup.rglob("*"):
+        assert not path.is_file() or not any(
+            mark.encode() in path.read_bytes() for mark in (PASSWORD, ENCODED)
+        )
+
+    shutil.rmtree(home)
+    shutil.rmtree(warehouse)
+    database("restored")
+    assert cli.main(["backup", "restore", str(backup)]) == 0
+    with dg.DagsterInstance.get() as instance:
+        assert instance.get_run_by_id(first.run_id).is_success
+        assert instance.get_dynamic_partitions("session") == ["903"]
+        record = instance.get_latest_data_version_record(dg.AssetKey(RAW), partition_key="903")
+        assert record.run_id == first.run_id
+    again = Warehouse(warehouse).current(RAW, "903")
+    assert again.verified()
+    assert again.content_hash == made.content_hash
+    written = (again.folder / "messages.parquet").stat().st_ino
+    second = ingest(warehouse)
+    assert (again.folder / "messages.parquet").stat().st_ino == written, "it was not made again"
+    with dg.DagsterInstance.get() as instance:
+        assert len(instance.get_runs()) == 2
+        told = [entry.user_message for entry in instance.all_logs(second.run_id)]
+    assert any("unchanged, nothing was computed" in text for text in told)
+
+
+def test_nothing_is_restored_over_anything(pipeline_home, tmp_path):
+    home, warehouse = pipeline_home / "dagster_home", pipeline_home / "warehouse"
+    warehouse.mkdir()
+    (warehouse / "note.txt").write_text("x")
+    backup = tmp_path / "backup"
+    with pytest.raises(StorageError, match="no backup lies here"):
+        restore(backup, Deployed(home, warehouse))
+    back_up(Deployed(home, warehouse), backup)
+    with pytest.raises(StorageError, match="something is here already"):
+        restore(backup, Deployed(home, warehouse))
+    with pytest.raises(StorageError, match="something is here already"):
+        restore(backup, Deployed(tmp_path / "new", warehouse))
+    with pytest.raises(StorageError, match="lies in SQLite"):
+        restore(backup, Deployed(tmp_path / "new", tmp_path / "other", {"PGDATABASE": "x"}))
+    restore(backup, Deployed(tmp_path / "new", tmp_path / "other"))
+    assert (tmp_path / "other" / "note.txt").read_text() == "x"
+    assert (tmp_path / "new" / "dagster.yaml").is_file()
+
+
+def test_a_server_that_does_not_answer_leaves_the_backup_before(
+    pipeline_home, tmp_path, postgres, monkeypatch, capsys
+):
+    backup = tmp_path / "backup"
+    (pipeline_home / "warehouse").mkdir()
+    monkeypatch.setenv("PATH", f"{postgres.programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", postgres.create_owned("there"))
+    assert cli.main(["backup", "make", str(backup)]) == 0
+    dumped = (backup / "dagster" / "dagster.dump").read_bytes()
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", postgres.url("absent"))
+    capsys.readouterr()
+    assert cli.main(["backup", "make", str(backup)]) == 1
+    told = capsys.readouterr().err
+    assert '"absent" does not exist' in told
+    assert "canary" not in told
+    assert (backup / "dagster" / "dagster.dump").read_bytes() == dumped
+    assert sorted(path.name for path in backup.iterdir()) == ["dagster", "warehouse"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cli.main(["backup", "make", str(backup)]) == 1
+    assert "pg_dump is not on the PATH" in capsys.readouterr().err
+
+
+def test_what_is_unfinished_is_left_out_and_what_changed_is_copied_again(pipeline_home, tmp_path):
+    home, warehouse = pipeline_home / "dagster_home", pipeline_home / "warehouse"
+    (warehouse / "books" / ".staging" / "x").mkdir(parents=True)
+    (warehouse / "books" / ".staging" / "x" / "half.parquet").write_text("half")
+    (warehouse / "trials.jsonl").write_text("1\n")
+    backup = tmp_path / "backup"
+    assert back_up(Deployed(home, warehouse), backup) == 1
+    (warehouse / "trials.jsonl").write_text("1\n2\n")
+    assert back_up(Deployed(home, warehouse), backup) == 1
+    files = [path.name for path in (backup / "warehouse").rglob("*") if path.is_file()]
+    assert files == ["trials.jsonl"]
+    assert (backup / "warehouse" / "trials.jsonl").read_text() == "1\n2\n"
