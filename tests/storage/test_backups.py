@@ -43,6 +43,7 @@ def ingest(root: Path) -> dg.ExecuteInProcessResult:
         )
 
 
+@pytest.mark.drill
 def test_a_lost_deployment_is_restored_and_a_run_finds_everything(
     database, pipeline_home, tmp_path, capsys
 ):
