@@ -55,18 +55,21 @@ def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
     def checkpoint(
         context: dg.AssetExecutionContext, config: TrainingRun, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[Any]:
-        from kalshi_pipeline.pictures.plans import training_behaviour, training_pnl
-
         generation = trained(context, warehouse.open(), plan, phase, config)
-        return published(
-            generation,
-            context,
-            **picture("P&L while training", training_pnl(generation)),
-            **picture("behaviour while training", training_behaviour(generation)),
-            **_course(generation),
-        )
+        return published(generation, context, **course_shown(generation))
 
     return checkpoint
+
+
+def course_shown(generation: Generation) -> dict[str, Any]:
+    """What the page of a trained output shows: its curves, and the course of each seed."""
+    from kalshi_pipeline.pictures.plans import training_behaviour, training_pnl
+
+    return {
+        **picture("P&L while training", training_pnl(generation)),
+        **picture("behaviour while training", training_behaviour(generation)),
+        **_course(generation),
+    }
 
 
 def _course(generation: Generation) -> dict[str, dg.TableMetadataValue]:

@@ -36,7 +36,8 @@ def main() -> int:
     _die_with_parent()
     with open_dagster_pipes() as pipes:
         plan = load_plan(pipes.get_extra("plan"))
-        phase = plan.phase(pipes.get_extra("phase"))
+        session = pipes.get_extra("session")
+        phase = plan.retraining(session) if session else plan.phase(pipes.get_extra("phase"))
         warehouse = open_warehouse(pipes.get_extra("warehouse"))
         os.nice(pipes.get_extra("niceness"))
         progress, reports = Path(pipes.get_extra("progress")), pipes.get_extra("reports")

@@ -53,7 +53,7 @@ def trained(
     phase: Phase,
     config: TrainingRun,
 ) -> Generation:
-    """Train a phase in a process of its own, or find it trained.
+    """Train a phase, or a retraining, in a process of its own, or find it trained.
 
     Raises:
         dg.Failure: the phase cannot be trained as things are; says why.
@@ -64,7 +64,8 @@ def trained(
         progress = Path(folder, "progress.jsonl")
         progress.touch()
         extras = {
-            "plan": plan.name, "phase": phase.name, "warehouse": str(warehouse.root),
+            "plan": plan.name, "phase": phase.name, "session": phase.partition,
+            "warehouse": str(warehouse.root),
             "niceness": config.niceness, "reports": config.reports,
         }  # fmt: skip
         try:
@@ -80,7 +81,7 @@ def trained(
     (said,) = done.get_custom_messages()
     if "refused" in said:
         raise dg.Failure(description=said["refused"], allow_retries=False)
-    generation = warehouse.current(plan_stages.phase_name(plan, phase.name))
+    generation = warehouse.current(plan_stages.phase_name(plan, phase.name), phase.partition)
     return replace(generation, reused=said["reused"])
 
 

@@ -19,7 +19,14 @@ import pyarrow.parquet as pq
 from kalshi_pipeline import stages
 from kalshi_pipeline.config import EvaluationConfig
 from kalshi_pipeline.errors import IncompatibleCheckpoint, MissingParent
-from kalshi_pipeline.past import candidates_of, course_by_hand, record_judged, rules_of, trials_on
+from kalshi_pipeline.past import (
+    candidates_of,
+    course_by_hand,
+    looked_forward,
+    record_judged,
+    rules_of,
+    trials_on,
+)
 from kalshi_pipeline.plan_evaluation import LEARNED
 from kalshi_pipeline.plan_stages import TRAINING_VERSION
 from kalshi_pipeline.recordings.sources import SessionSources
@@ -325,6 +332,7 @@ def _judged(
     learned = NetworkPolicy(checkpoint, name=LEARNED, stochastic=True)
     likeliest = NetworkPolicy(checkpoint, name=f"{LEARNED}, likeliest action", stochastic=False)
     chose = {entry.session for entry in state.selected_on}
+    looked_at = {seal.session for seal in seals.values() if not seal.first_look}
     case = Case(
         universes,
         dict.fromkeys(universes, "asked for by hand"),
@@ -335,7 +343,7 @@ def _judged(
             [asdict(entry) for entry in state.selected_on],
             foreign=state.foreign,
             embargo_ms=evaluation.embargo_ms,
-            looked_at=[seal.session for seal in seals.values() if not seal.first_look],
+            looked_at=looked_at | looked_forward(warehouse, universes),
         ),
         provenance={
             "checkpoint": checkpoint.content_hash,

@@ -12,6 +12,11 @@ from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.freshness import with_freshness
 from kalshi_pipeline.assets.jobs import plan_jobs, session_jobs
 from kalshi_pipeline.assets.raw_messages import raw_messages
+from kalshi_pipeline.assets.retraining import (
+    retraining_assets,
+    retraining_checks,
+    retraining_sensor,
+)
 from kalshi_pipeline.assets.schedules import schedules
 from kalshi_pipeline.assets.suitable_markets import suitable_markets
 from kalshi_pipeline.assets.warehouse_views import warehouse_views
@@ -39,14 +44,23 @@ def build_definitions(recordings: list[str], warehouse: str) -> dg.Definitions:
         suitable_markets,
         *(phase_asset(plan, phase) for plan in plans for phase in plan.phases),
         *(evaluation_asset(plan) for plan in plans),
+        *retraining_assets(plans),
         warehouse_views,
     ]
     return dg.Definitions(
         assets=[with_freshness(made) for made in assets],
-        asset_checks=[*checks.session_checks, *checks.plan_checks(plans)],
+        asset_checks=[
+            *checks.session_checks,
+            *checks.plan_checks(plans),
+            *retraining_checks(plans),
+        ],
         jobs=[*session_jobs, *plan_jobs(plans)],
         schedules=schedules(plans),
-        sensors=[*sensors.watchers, *sensors.automations(plans)],
+        sensors=[
+            *sensors.watchers,
+            *sensors.automations(plans),
+            retraining_sensor(plans, warehouse),
+        ],
         resources={
             "recordings": fixed(Recordings, roots=recordings, warehouse=warehouse),
             "warehouse": fixed(WarehouseResource, root=warehouse),

@@ -18,8 +18,11 @@ from kalshi_pipeline.config import EvaluationConfig, TradingConfig
 from kalshi_pipeline.storage.checkpoints import seed_folder
 from kalshi_pipeline.storage.publish import EXPORTS, Generation, Warehouse
 from kalshi_pipeline.storage.trials import (
+    EVALUATION,
+    FORWARD,
     LIKELIEST,
     SAMPLED,
+    Kind,
     digest_of,
     read_trials,
     record_rows,
@@ -33,14 +36,14 @@ if TYPE_CHECKING:
 _LAST = 0.1  # of a phase's records: what its end looked like
 
 
-def trials_on(warehouse: Warehouse, sessions: Iterable[int], without: str) -> pa.Table:
+def trials_on(warehouse: Warehouse, sessions: Iterable[int], without: str | None) -> pa.Table:
     """Every trial that was scored on any of these sessions, whatever its plan.
 
     Args:
         warehouse: whose ledger.
         sessions: that chose, or are judged on.
         without: digest of a recipe whose own trials do not count: a judgement repeated is none
-            more.
+            more. None: all count.
 
     Raises:
         CorruptFile: the ledger is damaged: it cannot be counted.
@@ -70,8 +73,23 @@ def rules_of(trading: TradingConfig, evaluation: EvaluationConfig, min_episode_s
     )
 
 
+def looked_forward(warehouse: Warehouse, sessions: Iterable[int]) -> set[int]:
+    """Which of these sessions a forward validation has looked at, of whatever plan.
+
+    Raises:
+        CorruptFile: the ledger is damaged.
+    """
+    rows = trials_on(warehouse, sessions, without=None)
+    looks = rows.filter(pc.equal(rows["kind"], FORWARD))
+    return set(sessions) & {session for on in looks["sessions"].to_pylist() for session in on}
+
+
 def candidates_of(
-    policies: Iterable[NetworkPolicy], plan: str, recipe: str, rules: str
+    policies: Iterable[NetworkPolicy],
+    plan: str,
+    recipe: str,
+    rules: str,
+    kind: Kind = EVALUATION,
 ) -> dict[str, dict[str, Any]]:
     """Name of each policy -> the columns of the ledger that say who it is.
 
@@ -80,10 +98,11 @@ def candidates_of(
         plan: whose, or `by_hand`.
         recipe: digest of the evaluation.
         rules: see `rules_of`.
+        kind: occasion on which they are scored.
     """
     return {
         policy.name: {
-            "kind": "evaluation",
+            "kind": kind,
             "plan": plan,
             "phase": state.phase,
             "seed": state.seed,

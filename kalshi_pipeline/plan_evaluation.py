@@ -17,7 +17,14 @@ import pyarrow.parquet as pq
 
 from kalshi_pipeline.errors import NotPublished
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
-from kalshi_pipeline.past import candidates_of, courses_of, record_judged, rules_of, trials_on
+from kalshi_pipeline.past import (
+    candidates_of,
+    courses_of,
+    looked_forward,
+    record_judged,
+    rules_of,
+    trials_on,
+)
 from kalshi_pipeline.plan_stages import EVALUATION, phase_name
 from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.sealed import Seal, seals_of
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
     from kalshi_pipeline.learning.policy import NetworkPolicy
     from kalshi_pipeline.storage.checkpoints import Checkpoint, LineageEntry
 
-EVALUATION_VERSION = "11"  # raise when equal inputs give another report
+EVALUATION_VERSION = "12"  # raise when equal inputs give another report
 LEARNED = "Learned"  # the judged policy, as reports call it
 
 
@@ -107,15 +114,15 @@ def _case(
     from kalshi_pipeline.storage import checkpoints
 
     networks = checkpoints.load_seeds(trained.verified())
-    chosen = _chosen_seed(trained)
+    chosen = chosen_seed(trained)
     policies, seeds = _judged_policies(networks, chosen)
     closed = [seal for seal in seals.values() if seal.opening is None]
     judged_on = [s for s in plan.roles if s not in {seal.session for seal in closed}]
     universes, exclusions = universes_of(warehouse, judged_on, plan.min_episode_steps)
     parents, absent = _parents(warehouse, plan, networks[chosen])
     states = [network.state for network in networks.values()]
-    selected_on = {entry for state in states for entry in state.selected_on}
-    selected_on |= set(_looked_at(plan, universes))
+    selected_on = {*_looked_at(plan, universes)}.union(*(state.selected_on for state in states))
+    looked_at = {seal.session for seal in seals.values() if not seal.first_look}
     return Case(
         universes,
         plan.roles,
@@ -133,7 +140,7 @@ def _case(
             [asdict(entry) for entry in sorted(selected_on)],
             foreign=any(state.foreign for state in states),
             embargo_ms=plan.evaluation.embargo_ms,
-            looked_at=[seal.session for seal in seals.values() if not seal.first_look],
+            looked_at=looked_at | looked_forward(warehouse, universes),
         ),
         provenance=_provenance(warehouse, plan, trained, chosen, inputs),
         trading=plan.trading,
@@ -195,8 +202,8 @@ def _courses(warehouse: Warehouse, plan: Plan, phase: Phase) -> list[dict[str, A
         return []
 
 
-def _chosen_seed(trained: Generation) -> int:
-    # the best validated; the first of equals and where nothing validates: no test result chooses
+def chosen_seed(trained: Generation) -> int:
+    """The best validated; the first of equals, and where nothing validates: no test chooses."""
     scored = {
         int(entry["seed"]): -math.inf if entry["validation"] is None else entry["validation"]
         for entry in trained.summary["trained"]

@@ -1,5 +1,7 @@
 """The stages of a training plan: its phases; their evaluation stands in `plan_evaluation.py`.
 
+A retraining is a phase too (`Plan.retraining`), cut by the session it learns from.
+
 Beside `stages.py` because they need heavy libraries, which are imported where they are used.
 """
 
@@ -17,7 +19,7 @@ from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
 from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.sealed import refuse_sealed
 from kalshi_pipeline.session_data import session_inputs, universe_of
-from kalshi_pipeline.storage.publish import EXPORTS, Generation, Recipe, Warehouse
+from kalshi_pipeline.storage.publish import EXPORTS, Generation, Recipe, Staging, Warehouse
 from kalshi_pipeline.trading.tape import Universe
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ def train_phase(
     continued = {} if parent is None else {str(phase.parent): parent.content_hash}
     recipe = Recipe(TRAINING_VERSION, config | {"seeds": plan.trained_seeds}, inputs | continued)
     name = phase_name(plan, phase.name)
-    if found := warehouse.made_from(name, None, recipe):
+    if found := warehouse.made_from(name, phase.partition, recipe):
         return found
 
     from kalshi_pipeline.learning.phase_run import train_run
@@ -113,7 +115,9 @@ def train_phase(
                 progress=partial(progress, seed), stop=stop,
                 scored=recorder(warehouse, key, plan.trading),
             )  # fmt: skip
-        generation = _publish(warehouse, name, recipe, results, digests, universe)
+        with warehouse.stage(name, phase.partition, recipe) as staging:
+            _write(staging, results, digests, universe)
+        generation = staging.generation
         for run in runs:
             run.finish(generation.content_hash)
     return generation
@@ -134,48 +138,44 @@ def _run_settings(plan: Plan, phase: Phase, seed: int) -> RunSettings:
     )
 
 
-def _publish(
-    warehouse: Warehouse,
-    name: str,
-    recipe: Recipe,
+def _write(
+    staging: Staging,
     results: Mapping[int, TrainingResult],
     digests: Mapping[int, str],
     universe: Universe,
-) -> Generation:
+) -> None:
     from kalshi_pipeline.storage import checkpoints, sb3
 
-    with warehouse.stage(name, None, recipe) as staging:
-        trained = []
-        for seed, result in results.items():
-            folder = staging.folder / checkpoints.seed_folder(seed)
-            exports = staging.folder / EXPORTS / folder.name
-            folder.mkdir()
-            exports.mkdir(parents=True)
-            checkpoints.save(result.best, folder)
-            sb3.export_sb3_zip(result.best, exports / "model.zip")
-            records = [asdict(record) for record in result.records]
-            course = result.course() | {"recipe": digests[seed]}  # as its trials are known by
-            (exports / "training.json").write_text(json.dumps(records))
-            (exports / "course.json").write_text(json.dumps(course))
-            trained.append(
-                {
-                    "seed": seed,
-                    "run": digests[seed],  # as the trials ledger knows its validations
-                    "timesteps": result.best.state.timesteps,
-                    "timesteps_total": result.best.state.timesteps_total,
-                    "validation": max((score for _, score in result.validations), default=None),
-                    "alerts": len(result.firings),
-                    "stopped": result.stopped,
-                }
-            )
-        staging.summary.update(
-            seeds=len(results),
-            trained=trained,
-            episodes=len(universe),
-            markets=len({(e.session, e.market) for e in universe.episodes}),
-            events=len({e.event for e in universe.episodes}),
+    trained = []
+    for seed, result in results.items():
+        folder = staging.folder / checkpoints.seed_folder(seed)
+        exports = staging.folder / EXPORTS / folder.name
+        folder.mkdir()
+        exports.mkdir(parents=True)
+        checkpoints.save(result.best, folder)
+        sb3.export_sb3_zip(result.best, exports / "model.zip")
+        records = [asdict(record) for record in result.records]
+        course = result.course() | {"recipe": digests[seed]}  # as its trials are known by
+        (exports / "training.json").write_text(json.dumps(records))
+        (exports / "course.json").write_text(json.dumps(course))
+        trained.append(
+            {
+                "seed": seed,
+                "run": digests[seed],  # as the trials ledger knows its validations
+                "timesteps": result.best.state.timesteps,
+                "timesteps_total": result.best.state.timesteps_total,
+                "validation": max((score for _, score in result.validations), default=None),
+                "alerts": len(result.firings),
+                "stopped": result.stopped,
+            }
         )
-    return staging.generation
+    staging.summary.update(
+        seeds=len(results),
+        trained=trained,
+        episodes=len(universe),
+        markets=len({(e.session, e.market) for e in universe.episodes}),
+        events=len({e.event for e in universe.episodes}),
+    )
 
 
 def _parent(warehouse: Warehouse, plan: Plan, phase: Phase) -> Generation | None:

@@ -19,7 +19,7 @@ class PublishedTable:
     """A Parquet file of a published output.
 
     Args:
-        asset: whose it is: a stage of a session, or `evaluation`.
+        asset: whose it is: a stage of a session, `evaluation` or `forward_validation`.
         file: its name.
         says: what a row is.
         columns: what each column holds, in the order of the file.
@@ -267,7 +267,7 @@ _TRIPS = {
     **_DOUBTS,
 }
 _TRIALS = {
-    "kind": "validation while training, or evaluation",
+    "kind": "validation while training, evaluation, or forward validation of a new session",
     "plan": "name of the plan, or by_hand",
     "phase": "of the training",
     "seed": "of the training",
@@ -321,6 +321,8 @@ PUBLISHED_TABLES = (
                    _TRIALS),
     PublishedTable("evaluation", "grid.parquet",
                    "episodes again, under every fill model, with fees and without", _GRID),
+    PublishedTable("forward_validation", "ledger.parquet",
+                   "episodes of a new session and of the validation sessions", _LEDGER),
 )  # fmt: skip
 # of features.npy, which has no header
 TENSOR_COLUMNS: Columns = {feature.name: feature.formula for feature in TENSOR_FEATURES}

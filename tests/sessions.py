@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,8 @@ from kalshi_pipeline.books.build import Books, build_books
 from kalshi_pipeline.config import BookConfig, StepConfig
 from kalshi_pipeline.features.build import Tensors, build_tensors
 from kalshi_pipeline.recordings.folder import Recording, SessionInfo, open_folder
+from kalshi_pipeline.recordings.generator import QUICK_PROFILES, write_session
+from kalshi_pipeline.recordings.generator.universe import DAY_MS, Universe
 from kalshi_pipeline.recordings.ingest import ingest
 
 BOOK = BookConfig()
@@ -73,3 +76,24 @@ def replayed(folder: Path, *, head: bool = False) -> Replayed:
 def tensors_of(books: Books, steps: StepConfig) -> Tensors:
     """Steps and features of books."""
     return build_tensors(books.rows, books.segments, books.markets, steps, BOOK.cost_size_centi)
+
+
+def arrives(root: Path, session: int, started_at: str = "2026-06-10T20:00") -> Path:
+    """A recording like 903's that no plan knows, of a later week and of events of its own.
+
+    Args:
+        root: gets the folder.
+        session: its id.
+        started_at: UTC, after 8 June 2026.
+    """
+    start_ms = int(datetime.fromisoformat(f"{started_at}+00:00").timestamp() * 1_000)
+    universe = Universe(start_ms - DAY_MS, start_ms + 7 * DAY_MS, seed=session)
+    profile = replace(
+        QUICK_PROFILES[903],
+        session_id=session,
+        title=f"a session that arrives later, {session} (generated)",
+        universe=universe,
+        started_at_ms=start_ms,
+        seed=session,
+    )
+    return write_session(profile, root)

@@ -213,6 +213,10 @@ BAD = {
     "another network than the parent's": (
         GOOD.replace("[[evaluate]]", "[phase.ppo]\nhidden = [8]\n[[evaluate]]"),
         r"phase_2 has hidden layers \(8,\), phase_1"),
+    "a misspelt wish to go on": (GOOD + "[retrain]\ntimestep = 1\n", "unknown keys: timestep"),
+    "going on without a step": (GOOD + "[retrain]\ntimesteps = 0\n", "timesteps of .retrain. is 1"),
+    "going on by another clock": (
+        GOOD + "[retrain]\n[steps]\nmin_step_ms = 250\n", "needs the default .steps."),
     "a session tested twice": (GOOD + '[[evaluate]]\nsession = 3\nrole = "x"\n', "each once"),
     "a test without a role": (GOOD.replace("role", "rule"), "lacks role"),
 }  # fmt: skip
@@ -243,6 +247,32 @@ def test_a_session_can_be_sealed(folder):
     found = load(folder, GOOD + "sealed = true\n")
     assert found.sealed == (3,)
     assert load(folder, GOOD).sealed == ()
+
+
+def test_a_plan_may_go_on_with_new_sessions(folder):
+    assert load(folder, GOOD).retrain is None
+    found = load(folder, GOOD + "[retrain]\n")
+    assert (found.retrain.timesteps, found.retrain.every_session) == (200, False)
+    found = load(folder, GOOD + "[retrain]\ntimesteps = 50\nevery_session = true\n")
+    phase = found.retraining(4)
+    assert (phase.name, phase.parent, phase.sessions) == ("retrained", "phase_2", (4,))
+    assert (phase.timesteps, phase.partition) == (50, "4")
+    assert phase.learner == found.phases[-1].learner
+    assert found.phases[-1].partition is None
+    for used in (1, 3):
+        with pytest.raises(PlanError, match="it has a role in"):
+            found.retraining(used)
+
+
+def test_a_retraining_validates_on_what_the_last_phase_does():
+    plan = load_plan("training_plan")
+    assert plan.validation_sessions(plan.retraining(72)) == (41,)
+    assert plan.retraining(72).timesteps == 100_000
+    assert not plan.retrain.every_session
+    with pytest.raises(PlanError, match="it has a role in quick"):
+        plan.retraining(901)
+    with pytest.raises(PlanError, match="has no"):
+        load_plan("recorded").retraining(72)
 
 
 def test_the_training_plans_forward_test_is_sealed():

@@ -9,6 +9,7 @@ from kalshi_pipeline.books import schemas, traded, traded_size
 from kalshi_pipeline.evaluation import grid, ledger
 from kalshi_pipeline.evaluation.trades import tables as trades
 from kalshi_pipeline.feature_table import TENSOR_WIDTH
+from kalshi_pipeline.plan_retraining import FORWARD_VALIDATION
 from kalshi_pipeline.plan_stages import EVALUATION
 from kalshi_pipeline.published_tables import PUBLISHED_TABLES, TENSOR_COLUMNS
 from kalshi_pipeline.recordings import ingest, messages
@@ -32,6 +33,7 @@ SCHEMAS = {
     (EVALUATION, "trips.parquet"): trades.TRIPS,
     (EVALUATION, "trials.parquet"): trials.TRIAL_SCHEMA,
     (EVALUATION, "grid.parquet"): grid.GRID_SCHEMA,
+    (FORWARD_VALIDATION, "ledger.parquet"): ledger.JUDGED_SCHEMA,
 }
 
 

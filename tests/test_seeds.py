@@ -147,7 +147,7 @@ def test_the_evaluation_shows_every_seed_and_their_ensemble(warehouse) -> None:
 def test_the_judged_seed_is_the_best_validated_and_the_first_of_equals(scores, chosen) -> None:
     trained = [{"seed": 7 + n, "validation": score} for n, score in enumerate(scores)]
     generation = Generation(Path(), "", {"trained": trained}, "")
-    assert plan_evaluation._chosen_seed(generation) == chosen
+    assert plan_evaluation.chosen_seed(generation) == chosen
 
 
 def test_earlier_phases_that_cannot_be_found_are_named(tmp_path) -> None:

@@ -26,7 +26,7 @@ class Label(StrEnum):
     UNKNOWN = "unknown"  # the weights were made by others, who did not say from what
     BACKWARD = "backward"  # of a session that was used, or recorded before the end of what was
     EMBARGO = "embargo"  # begins too soon after the end of what was used
-    LOOKED_AT = "looked_at"  # of a sealed session that was opened for another checkpoint
+    LOOKED_AT = "looked_at"  # of a session that was judged on before, sealed or for retraining
     CLEAN_FORWARD = "clean_forward"  # none of these
 
 
@@ -42,7 +42,8 @@ class Lineage:
         foreign: others made the weights, or some they continued from: more may have been used.
         apart_ms: how long after `end_ms` an episode must begin to be clean: the embargo, and what
             the features of its first step remember.
-        looked_at: sealed sessions that another checkpoint was judged on first.
+        looked_at: sealed sessions that another checkpoint was judged on first, and sessions of a
+            forward validation.
     """
 
     trained: frozenset[tuple[int, str]]
@@ -76,7 +77,7 @@ class Lineage:
             foreign: whether others made the weights.
             embargo_ms: kept apart from the end of what was used, beside the longest lookback of a
                 feature; None: neither.
-            looked_at: sealed sessions that another checkpoint was judged on first.
+            looked_at: as of the class.
 
         Raises:
             EvaluationError: a range lacks a field; an unreadable lineage proves nothing clean.

@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 FOLDER = Path(__file__).parent
 DEFAULT_PLAN = "training_plan"
+RETRAINED = "retrained"  # in place of a phase's name
 
 _PHASE = re.compile(r"phase_[1-9]", re.ASCII)
 _REQUIRED = ("title", "phase", "evaluate")
@@ -47,7 +48,7 @@ _SECTIONS = {
 # of an evaluation: below these nothing may be claimed in any case
 _STRICT = {"min_units": 30, "confidence": 0.95, "min_seeds": 5, "embargo_ms": 3_600_000,
            "resamples": 1, "stochastic_repeats": 1, "n_envs": 1}  # fmt: skip
-_OPTIONAL = ("believed", *_VALUES, *_SECTIONS, *CONFIGS)
+_OPTIONAL = ("believed", "retrain", *_VALUES, *_SECTIONS, *CONFIGS)
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,24 @@ class Phase:
         """Name of the algorithm, a key of `config.CONFIGS`."""
         return self.learner.algorithm
 
+    @property
+    def partition(self) -> str | None:
+        """Session by which its output is cut: a retraining's; a phase's is not cut."""
+        return str(self.sessions[0]) if self.name == RETRAINED else None
+
+
+@dataclass(frozen=True)
+class Retrain:
+    """What becomes of a session that arrives after the plan was trained.
+
+    Args:
+        timesteps: that the last phase's checkpoint goes on for, on that session alone.
+        every_session: train on each; otherwise only once validation has decayed.
+    """
+
+    timesteps: int
+    every_session: bool
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -88,6 +107,7 @@ class Plan:
         learners: algorithm -> its settings, where a phase says nothing else.
         believed: session -> what its author took for true of it, to be held against the measured.
         sealed: evaluated sessions that nobody looks at until they are opened, once.
+        retrain: how it goes on with new sessions; None: it does not.
     """
 
     name: str
@@ -106,6 +126,7 @@ class Plan:
     evaluation: EvaluationConfig
     believed: Mapping[int, Mapping[str, Any]]
     sealed: tuple[int, ...] = ()
+    retrain: Retrain | None = None
 
     @property
     def sessions(self) -> tuple[int, ...]:
@@ -146,6 +167,31 @@ class Plan:
                 return phase
         raise PlanError(f"plan {self.name} has no such phase", rule="phase", value=name)
 
+    def retraining(self, session: int) -> Phase:
+        """The last phase's recipe, going on from its checkpoint on a new session alone.
+
+        Raises:
+            PlanError: the plan has no `[retrain]`, or the session has a role in a plan.
+        """
+        if self.retrain is None:
+            raise PlanError(f"plan {self.name} has no [retrain]", rule="retrain", session=session)
+        users = plans_of(session) or (self.name,) * (session in self.sessions)
+        if users:
+            raise PlanError(
+                f"it has a role in {', '.join(users)}: to retrain on it, or to look at it for "
+                "that, would spend it; a new session has none",
+                session=session,
+                rule="new session",
+            )
+        last = self.phases[-1]
+        return replace(
+            last,
+            name=RETRAINED,
+            sessions=(session,),
+            timesteps=self.retrain.timesteps,
+            parent=last.name,
+        )
+
 
 def plan_names() -> tuple[str, ...]:
     """Names of the plans that ship with the project."""
@@ -168,15 +214,18 @@ def load_plan(name: str) -> Plan:
         raise PlanError(f"plans/{name}.toml: {error}", value=name) from error
 
 
+def plans_of(session: int) -> tuple[str, ...]:
+    """Names of the plans in which a session has a role."""
+    return tuple(name for name in plan_names() if session in load_plan(name).sessions)
+
+
 def steps_of(session: int) -> StepConfig:
     """The step clock of a session: that of the plans that use it.
 
     Raises:
         PlanError: two plans want different clocks for one session.
     """
-    wanted = {
-        plan.steps: plan.name for plan in map(load_plan, plan_names()) if session in plan.sessions
-    }
+    wanted = {load_plan(name).steps: name for name in plans_of(session)}
     if len(wanted) > 1:
         raise PlanError(
             f"plans {', '.join(wanted.values())} want different step clocks", session=session
@@ -215,12 +264,15 @@ def _parse(name: str, content: Mapping[str, Any]) -> Plan:
         for key, default in _SECTIONS.items()
     }
     _check_judging(sections["evaluation"])
+    if sections["steps"] != StepConfig() and "retrain" in content:
+        raise ValueError("[retrain] needs the default [steps]: new sessions are cut by that clock")
     return Plan(
         name=name,
         title=content["title"],
         phases=phases,
         roles=roles,
         sealed=sealed,
+        retrain=_retrain(content["retrain"], phases[-1]) if "retrain" in content else None,
         learners=learners,
         believed={session_id(entry["session"]): entry for entry in content.get("believed", ())},
         **values,
@@ -246,6 +298,15 @@ def _phase(entry: Any, learners: Mapping[str, LearnerConfig]) -> Phase:
             learners[algorithm], entry.get(algorithm, {}), f"[phase.{algorithm}] of {name}"
         ),
     )
+
+
+def _retrain(entry: Any, last: Phase) -> Retrain:
+    settings = _overridden(
+        {"timesteps": last.timesteps, "every_session": False}, entry, "[retrain]"
+    )
+    if settings["timesteps"] <= 0:
+        raise ValueError(f"timesteps of [retrain] is 1 or more, was {settings['timesteps']}")
+    return Retrain(**settings)
 
 
 def _check_keys(

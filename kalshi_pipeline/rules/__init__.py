@@ -33,7 +33,12 @@ from kalshi_pipeline.rules.evaluations import (
     report_is_complete,
 )
 from kalshi_pipeline.rules.finding import Fact, Finding
-from kalshi_pipeline.storage.publish import Generation
+from kalshi_pipeline.rules.retraining import (
+    has_not_decayed,
+    look_is_counted,
+    session_was_not_seen,
+)
+from kalshi_pipeline.storage.publish import Generation, Warehouse
 
 
 def _of_what_is_published(rule: Callable[[Generation], Finding]) -> Callable[[Trained], Finding]:
@@ -66,5 +71,18 @@ OF_EVALUATIONS: Mapping[Callable[[Generation], Finding], bool] = {
     chance_earns_nothing: False,
     judged_by_the_strict_rules: False,
 }
+OF_FORWARD: Mapping[Callable[[Warehouse, Generation], Finding], bool] = {
+    look_is_counted: True,
+    session_was_not_seen: True,
+    has_not_decayed: False,
+}
 
-__all__ = ["OF_EVALUATIONS", "OF_PHASES", "Fact", "Finding", "Trained", "weights_are_sound"]
+__all__ = [
+    "OF_EVALUATIONS",
+    "OF_FORWARD",
+    "OF_PHASES",
+    "Fact",
+    "Finding",
+    "Trained",
+    "weights_are_sound",
+]

@@ -50,7 +50,8 @@ class Trained:
     @property
     def generation(self) -> Generation:
         """What is published now."""
-        return self.warehouse.current(phase_name(self.plan, self.phase.name))
+        name = phase_name(self.plan, self.phase.name)
+        return self.warehouse.current(name, self.phase.partition)
 
     @cached_property
     def seeds(self) -> dict[int, Checkpoint]:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +29,9 @@ from kalshi_pipeline.storage.whole_folder import replace_file
 
 TRIALS = "trials"
 SAMPLED, LIKELIEST = "sampled", "likeliest action"
+Kind = Literal["validation", "evaluation", "forward"]
+EVALUATION: Final = "evaluation"
+FORWARD: Final = "forward"
 _DIGITS = 16
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.parquet", re.ASCII)
 
@@ -61,7 +64,8 @@ class Trial:
     """One candidate, scored once.
 
     Args:
-        kind: scored while training, to choose a checkpoint; or judged in an evaluation.
+        kind: scored while training, to choose a checkpoint; judged in an evaluation; or played on
+            a new session, to see whether it still does what it did (`plan_retraining.py`).
         plan: name of the plan, or `by_hand`.
         phase: of the training.
         seed: of the training.
@@ -77,7 +81,7 @@ class Trial:
             repeats; fees on, liquidation mark.
     """
 
-    kind: Literal["validation", "evaluation"]
+    kind: Kind
     plan: str
     phase: str
     seed: int

@@ -48,6 +48,19 @@ MAY_IMPORT = {
         "learning",
         "evaluation",
     },
+    "plan_retraining": DATA
+    | {
+        "past",
+        "plans",
+        "sealed",
+        "storage",
+        "stages",
+        "session_data",
+        "plan_stages",
+        "plan_evaluation",
+        "learning",
+        "evaluation",
+    },
     "by_hand": DATA
     | {
         "past",
@@ -153,7 +166,8 @@ def test_only_the_composition_root_and_the_command_line_import_assets():
 
 @pytest.mark.parametrize(
     "name",
-    ["definitions", "stages", "plan_stages", "plan_evaluation", "rules/__init__",
+    ["definitions", "stages", "plan_stages", "plan_evaluation", "plan_retraining",
+     "rules/__init__", "rules/retraining",
      "rules/checkpoints", "rules/evaluations", "rules/behaviour", "cli/__init__",
      "cli/reports", "cli/sessions", "cli/shared", "cli/training", "by_hand", "session_data",
      "evaluation_pages",

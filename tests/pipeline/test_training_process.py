@@ -59,12 +59,12 @@ def trained(recordings, root):
         )
 
 
-def trainer_of(parent, root, within_s=60.0):
+def trainer_of(parent, root, within_s=60.0, runs="*"):
     """The trainer under a process, once it has begun its run."""
     until = time.monotonic() + within_s
     while time.monotonic() < until:
         for child in psutil.Process(parent).children(recursive=True):
-            begun = list(Path(root).glob("trained_models/*/run.json"))
+            begun = list(Path(root).glob(f"trained_models/{runs}/run.json"))
             if begun and "kalshi_pipeline.assets.trainer" in child.cmdline():
                 return child
         time.sleep(0.02)
