@@ -114,7 +114,7 @@ def _retrained(plan: Plan) -> dg.AssetsDefinition:
         owners=["team:learning"],
         code_version=plan_stages.TRAINING_VERSION,
         pool="training",
-        tags={"stage": "training", "plan": plan.name, "phase": RETRAINED},
+        tags={"stage": "training", "plan": plan.name},
         description=f"{last.name} of {plan.name} gone on for {steps:,} steps, as it was trained, "
         "on one new session alone; validated as it was. Each partition begins from the same "
         "checkpoint, so that none depends on the order in which sessions arrive.",

@@ -37,7 +37,7 @@ def main() -> int:
     with open_dagster_pipes() as pipes:
         plan = load_plan(pipes.get_extra("plan"))
         session = pipes.get_extra("session")
-        phase = plan.retraining(session) if session else plan.phase(pipes.get_extra("phase"))
+        phase = plan.retraining(int(session)) if session else plan.phase(pipes.get_extra("phase"))
         warehouse = open_warehouse(pipes.get_extra("warehouse"))
         os.nice(pipes.get_extra("niceness"))
         progress, reports = Path(pipes.get_extra("progress")), pipes.get_extra("reports")

@@ -88,7 +88,7 @@ def behaviour_of(warehouse: Warehouse, plan: Plan, phase: Phase) -> tuple[Behavi
         CorruptFile: published bytes have changed.
     """
     name = f"{BEHAVIOUR}/{phase_name(plan, phase.name)}"
-    trained = warehouse.current(phase_name(plan, phase.name))
+    trained = warehouse.current(phase_name(plan, phase.name), phase.partition)
     session = phase.sessions[-1]
     recipe = Recipe(
         BEHAVIOUR_VERSION,
@@ -100,14 +100,14 @@ def behaviour_of(warehouse: Warehouse, plan: Plan, phase: Phase) -> tuple[Behavi
         },
         session_inputs(warehouse, [session]) | {phase.name: trained.content_hash},
     )
-    found = warehouse.made_from(name, None, recipe)
+    found = warehouse.made_from(name, phase.partition, recipe)
     if found is None:
         from kalshi_pipeline.storage import checkpoints
 
         networks = checkpoints.load_seeds(trained.verified())
         universe = universe_of(warehouse, [session], plan.min_episode_steps)
         played = [_played(seed, network, universe, plan) for seed, network in networks.items()]
-        with warehouse.stage(name, None, recipe) as staging:
+        with warehouse.stage(name, phase.partition, recipe) as staging:
             told = canonical_json([asdict(behaviour) for behaviour in played])
             (staging.folder / _FILE).write_text(told)
             staging.summary.update(seeds=len(played), session=session)
