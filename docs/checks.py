@@ -100,7 +100,8 @@ def page() -> str:
             ),
         )
     )
-    parts += ["## Phases\n", _rules(rules.OF_PHASES)]
+    parts += ["## Phases, and retrainings of a session\n", _rules(rules.OF_PHASES)]
+    parts += ["## Forward validations\n", _rules(rules.OF_FORWARD)]
     parts += ["## Evaluations\n", _rules(rules.OF_EVALUATIONS), _NUMBERS]
     return "\n".join(parts)
 
