@@ -9,9 +9,11 @@ import re
 from pathlib import Path
 
 from dagster import DagsterRun
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.events import DagsterEventType
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.launcher.base import LaunchRunContext
+from dagster._serdes import ConfigurableClassData
 
 MACHINE_TAG = "kalshi/machine"  # where a run was started: a machine between two boots
 PROC = Path("/proc")
@@ -24,6 +26,10 @@ class WatchedRunLauncher(DefaultRunLauncher):
     Run monitoring asks it for each run that goes on. Anything but Linux cannot be asked; there a
     run is taken to go on, until `max_runtime_seconds`.
     """
+
+    def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(inst_data)
+        self._missed: set[str] = set()  # runs whose process was gone at the last look
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Remember where, and start it."""
@@ -42,13 +48,30 @@ class WatchedRunLauncher(DefaultRunLauncher):
         if started is None or here is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "started where nobody can look")
         if started != here:
-            return CheckRunHealthResult(
-                WorkerStatus.FAILED, "the machine was started again meanwhile"
-            )
+            return self._lost(run, "the machine was started again meanwhile")
         number = self._process(run)
         if number is None or is_worker(number):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        return CheckRunHealthResult(WorkerStatus.FAILED, f"process {number} is gone")
+        return self._lost(run, f"process {number} is gone")
+
+    def _lost(self, run: DagsterRun, why: str) -> CheckRunHealthResult:
+        # a run is tried again in the moment it fails, or never: it fails once the code server has
+        # answered at two looks in a row, so that it can be tried
+        if not self._code_server_answers(run):
+            self._missed.discard(run.run_id)
+            return CheckRunHealthResult(WorkerStatus.RUNNING, f"{why}, and so is its code server")
+        if run.run_id not in self._missed:
+            self._missed.add(run.run_id)
+            return CheckRunHealthResult(WorkerStatus.RUNNING, f"{why}; looked at once more")
+        self._missed.discard(run.run_id)
+        return CheckRunHealthResult(WorkerStatus.FAILED, why)
+
+    def _code_server_answers(self, run: DagsterRun) -> bool:
+        client = self._get_grpc_client_for_termination(run.run_id)
+        try:
+            return client is None or bool(client.ping("") is not None)
+        except DagsterUserCodeUnreachableError:
+            return False
 
     def _process(self, run: DagsterRun) -> int | None:
         # None before it has told
