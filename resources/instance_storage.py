@@ -63,7 +63,11 @@ def with_driver(url: str) -> str:
 
 def _postgres(url: str, inst_data: ConfigurableClassData | None) -> DagsterStorage:
     from dagster_postgres import DagsterPostgresStorage  # slow, and only wanted here
+    from sqlalchemy import event
+    from sqlalchemy.pool import QueuePool
 
+    if not event.contains(QueuePool, "checkout", _answers):
+        event.listen(QueuePool, "checkout", _answers)
     address = with_driver(url)
     try:
         return DagsterPostgresStorage(address, inst_data=inst_data)
@@ -74,3 +78,18 @@ def _postgres(url: str, inst_data: ConfigurableClassData | None) -> DagsterStora
         raise StorageError(
             f"Dagster's database (DAGSTER_POSTGRES_URL) cannot be used: {told}"
         ) from None
+
+
+def _answers(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Before a kept connection is used: does the server still know it?
+
+    The web server keeps connections, and the first requests after a restart of the database would
+    fail on those it had before. Source: SQLAlchemy, "Disconnect Handling - Pessimistic".
+    """
+    from sqlalchemy.exc import DisconnectionError
+
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Exception as error:  # of whichever driver
+        raise DisconnectionError from error  # the pool opens another one
