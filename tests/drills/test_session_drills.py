@@ -61,7 +61,7 @@ class Drilled:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(6, id="20 sessions"),
+        pytest.param(20, id="20 sessions"),
         pytest.param(200, id="200 sessions", marks=pytest.mark.slow),
     ],
 )
