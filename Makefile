@@ -37,7 +37,7 @@ test: home
 
 # a daemon, a web server and a browser that really run, and processes that are killed
 drills: home
-	$(PYTEST) -m "drill and not slow"
+	$(PYTEST) -m "drill and not slow" $(DRILLS)
 
 soak: home
 	HYPOTHESIS_PROFILE=drawn $(PYTEST) -m slow

@@ -214,15 +214,3 @@ def test_the_verdict_is_materialized_by_a_click_and_its_report_opens(
     report.goto(reports)
     assert report.get_by_text("Data Docs of session 901").is_visible()
     report.close()
-
-
-def test_the_servers_listen_on_loopback_alone(deployment):
-    for name in ("web", "code"):
-        process = psutil.Process(deployment.processes[name].pid)
-        listening = {
-            connection.laddr.ip
-            for member in (process, *process.children(recursive=True))
-            for connection in member.net_connections(kind="tcp")
-            if connection.status == psutil.CONN_LISTEN
-        }
-        assert listening == {"127.0.0.1"}, name
