@@ -32,8 +32,8 @@ QUIET_MS = 10_000  # a folder in which nothing changed for so long is no longer 
 # of one tick, which has a minute: sessions it asks for, and bytes it reads to know their content
 OFFERED_AT_ONCE = 20
 READ_AT_ONCE = 2 << 30
-# a larger recording is known by names, sizes and times: copied again it is asked for again, and
-# found unchanged by its run
+# a larger recording is known by names, sizes and times: copied again, or looked at with a cursor
+# that was reset, it is asked for again, and found unchanged by its run
 READ_OF_ONE = 1 << 30
 SESSION_TAG = "kalshi/session"
 PARTITION_TAG = "dagster/partition"
@@ -214,21 +214,21 @@ class _FolderContent:
 
     def run_key(self, session: int, mark: str) -> str | None:
         """See `RunKey`; a folder that cannot be read is asked for, and its run says why."""
-        known = self._known(session)
+        known, told = self._known(session)
+        unread = f"{session}:{mark}:{told}"
         try:
             recording = self.folders.open(session)
             size = sum(path.stat().st_size for path in recording.files)
             if size > READ_OF_ONE:
-                return f"{session}:{mark}"
+                return unread
             if self.to_read <= 0:
                 raise _EnoughRead
             self.to_read -= size
             ingested, digest = self._ingested(recording)
         except (RecordingError, OSError) as error:
             self.context.log.warning(f"session {session} cannot be read: {error}")
-            return f"{session}:{mark}"
-        # content that comes back after another one is a new request
-        return None if known and known == ingested else f"{session}:{digest}:{known or 'new'}"
+            return unread
+        return None if known and known == ingested else f"{session}:{digest}:{told}"
 
     def _ingested(self, recording: Recording) -> tuple[str | None, str]:
         recipe = stages.message_recipe(recording).digest
@@ -238,13 +238,14 @@ class _FolderContent:
             return None, recipe[:16]
         return current.content_hash if current.recipe_digest == recipe else None, recipe[:16]
 
-    def _known(self, session: int) -> str | None:
-        # what the instance believes to be the content of a session's message table
+    def _known(self, session: int) -> tuple[str | None, str]:
+        # what the instance believes to be the content of a session's message table, and which
+        # event told so: content that comes back after another one, however often, is a new request
         wanted = dg.AssetRecordsFilter(dg.AssetKey(stages.RAW), asset_partitions=[str(session)])
         for record in self.context.instance.fetch_materializations(wanted, limit=1).records:
             if told := record.asset_materialization:
-                return (told.tags or {}).get("dagster/data_version")
-        return None
+                return (told.tags or {}).get("dagster/data_version"), str(record.storage_id)
+        return None, "new"
 
 
 watchers = [recording_folders, database_sessions, run_failures]

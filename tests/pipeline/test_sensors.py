@@ -139,15 +139,22 @@ def test_equal_data_again_is_nothing_and_changed_data_is_a_request(folders, home
     assert folders.asked() == ["7"]
 
 
-def test_content_that_comes_back_after_another_is_asked_for_again(folders, home, instance):
+@pytest.mark.parametrize("read_of_one", [sensors.READ_OF_ONE, 1])
+def test_content_that_comes_back_is_asked_for_however_often(
+    folders, home, instance, monkeypatch, read_of_one
+):
+    monkeypatch.setattr(sensors, "READ_OF_ONE", read_of_one)
     keys = []
-    for text in (b"one\n", b"two\n", b"one\n"):
-        record(home, 7, text)
+    for text in (b"one\n", b"two\n", b"one\n", b"two\n", b"one\n"):
+        folder = record(home, 7, text)
+        for file in folder.iterdir():
+            os.utime(file, ns=(1, 1))  # restored with its times
+        folders.cursor = None
         folders.tick()
         (request,) = folders.tick()
         keys.append(request.run_key)
         ingest(home, instance, 7)
-    assert len({*keys}) == 3
+    assert len({*keys}) == 5
 
 
 def test_an_instance_that_lost_its_history_is_told_again(folders, home, instance):
