@@ -29,9 +29,11 @@ from kalshi_pipeline.storage.publish import Warehouse, canonical_json
 INTERVAL_S, DATABASE_INTERVAL_S, AUTOMATION_INTERVAL_S = 10, 60, 15
 VIEWS = "warehouse_views"
 QUIET_MS = 10_000  # a folder in which nothing changed for so long is no longer being copied
-# of one tick, which has a minute: sessions it asks for, and bytes it reads to know their content
+# of one tick, which has a minute: sessions it asks for, and bytes it reads to know their content,
+# and for how long. One that alone takes longer is known as a larger recording is
 OFFERED_AT_ONCE = 20
 READ_AT_ONCE = 2 << 30
+READ_FOR_S = 30
 # a larger recording is known by names, sizes and times: copied again, or looked at with a cursor
 # that was reset, it is asked for again, and found unchanged by its run
 READ_OF_ONE = 1 << 30
@@ -210,7 +212,7 @@ class _FolderContent:
         self, context: dg.SensorEvaluationContext, folders: RecordingFolders, warehouse: Warehouse
     ) -> None:
         self.context, self.folders, self.warehouse = context, folders, warehouse
-        self.to_read = READ_AT_ONCE
+        self.to_read, self.until_s = READ_AT_ONCE, time.monotonic() + READ_FOR_S
 
     def run_key(self, session: int, mark: str) -> str | None:
         """See `RunKey`; a folder that cannot be read is asked for, and its run says why."""
@@ -223,20 +225,30 @@ class _FolderContent:
                 return unread
             if self.to_read <= 0:
                 raise _EnoughRead
+            is_first = self.to_read == READ_AT_ONCE
             self.to_read -= size
-            ingested, digest = self._ingested(recording)
+            try:
+                ingested, digest = self._ingested(recording)
+            except _EnoughRead:
+                if not is_first:  # the next tick begins with it
+                    raise
+                return unread
         except (RecordingError, OSError) as error:
             self.context.log.warning(f"session {session} cannot be read: {error}")
             return unread
         return None if known and known == ingested else f"{session}:{digest}:{told}"
 
     def _ingested(self, recording: Recording) -> tuple[str | None, str]:
-        recipe = stages.message_recipe(recording).digest
+        recipe = stages.message_recipe(recording, recording.fingerprint(self._go_on)).digest
         try:
             current = self.warehouse.current(stages.RAW, str(recording.info.session))
         except StorageError:
             return None, recipe[:16]
         return current.content_hash if current.recipe_digest == recipe else None, recipe[:16]
+
+    def _go_on(self) -> None:
+        if time.monotonic() > self.until_s:
+            raise _EnoughRead
 
     def _known(self, session: int) -> tuple[str | None, str]:
         # what the instance believes to be the content of a session's message table, and which

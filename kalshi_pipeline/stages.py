@@ -54,11 +54,15 @@ CODE_VERSIONS = {
 Progress = Callable[[str], None]
 
 
-def message_recipe(recording: Session) -> Recipe:
-    """What a session's message table is a function of; reads all of the raw data."""
-    return Recipe(
-        CODE_VERSIONS[RAW], reading_settings(recording), {"recording": recording.fingerprint()}
-    )
+def message_recipe(recording: Session, fingerprint: str | None = None) -> Recipe:
+    """What a session's message table is a function of; reads all of the raw data.
+
+    Args:
+        recording: the session.
+        fingerprint: of its raw data, where that has been read already.
+    """
+    inputs = {"recording": fingerprint or recording.fingerprint()}
+    return Recipe(CODE_VERSIONS[RAW], reading_settings(recording), inputs)
 
 
 def ingest_session(warehouse: Warehouse, recording: Session) -> Generation:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from kalshi_pipeline.recordings.streams import blocks_of
 
 MESSAGE_FILES = ("messages*.ndjson", "messages*.ndjson.gz", "messages*.ndjson.zst")
 _BOM = b"\xef\xbb\xbf"
+_HASHED_AT_ONCE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,24 @@ class Recording:
         """
         return _lines_of(self.blocks())
 
-    def fingerprint(self) -> str:
-        """sha256 over the names and bytes of the folder's files: the version of the raw data."""
+    def fingerprint(self, go_on: Callable[[], None] | None = None) -> str:
+        """sha256 over the names and bytes of the folder's files: the version of the raw data.
+
+        Args:
+            go_on: called before every block, so that it can raise where it takes too long.
+        """
         digest = hashlib.sha256()
         for path in sorted((*self.folder.glob("*.json"), *self.files)):
-            with path.open("rb") as file:
-                digest.update(path.name.encode())
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            content = hashlib.sha256()
+            with path.open("rb", buffering=0) as file:
+                while True:
+                    if go_on is not None:
+                        go_on()
+                    if not (block := file.read(_HASHED_AT_ONCE)):
+                        break
+                    content.update(block)
+            digest.update(path.name.encode())
+            digest.update(content.digest())
         return digest.hexdigest()[:16]
 
 

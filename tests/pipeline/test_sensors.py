@@ -7,6 +7,7 @@ import os
 import shutil
 import traceback
 from itertools import count
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -209,6 +210,22 @@ def test_a_tick_reads_only_so_much(folders, home, monkeypatch):
     folders.tick()
     assert [request.partition_key for request in folders.tick()] == ["1"]
     assert [request.partition_key for request in folders.tick()] == ["2"]
+
+
+def test_a_disk_too_slow_for_one_tick_holds_up_no_session_for_ever(folders, home, monkeypatch):
+    for session in (1, 2, 3):
+        record(home, session)
+    seconds = count()
+    monkeypatch.setattr(sensors, "READ_FOR_S", 6)
+    slow = SimpleNamespace(time_ns=sensors.time.time_ns, monotonic=lambda: next(seconds))
+    monkeypatch.setattr(sensors, "time", slow)
+    asked = [folders.tick() for _ in range(4)][1:]
+    assert [[request.partition_key for request in each] for each in asked] == [["1"], ["2"], ["3"]]
+    monkeypatch.setattr(sensors, "READ_FOR_S", 1)  # not enough for a single one
+    folders.cursor = None
+    again = [folders.tick() for _ in range(4)][1:]
+    assert [[request.partition_key for request in each] for each in again] == [["1"], ["2"], ["3"]]
+    assert all(was[0].run_key != now[0].run_key for was, now in zip(asked, again, strict=True))
 
 
 def test_a_huge_recording_is_known_without_being_read(folders, home, monkeypatch):
