@@ -4,11 +4,10 @@ from typing import Any
 
 import dagster as dg
 
-from kalshi_pipeline import plan_stages
+from kalshi_pipeline import plan_stages, stages
 from kalshi_pipeline.assets.automation import on_any_change
 from kalshi_pipeline.assets.groups import WAREHOUSE
 from kalshi_pipeline.assets.published import table_metadata
-from kalshi_pipeline.assets.suitable_markets import suitable_markets
 from kalshi_pipeline.plans import plan_names
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.storage.views import relations
@@ -18,7 +17,7 @@ _EVALUATIONS = [dg.AssetKey([name, plan_stages.EVALUATION]) for name in plan_nam
 
 
 @dg.asset(
-    deps=[suitable_markets, *_EVALUATIONS],
+    deps=[*stages.SESSION_STAGES, *_EVALUATIONS],
     group_name=WAREHOUSE,
     kinds={"duckdb"},
     owners=["team:evaluation"],

@@ -44,7 +44,7 @@ def test_phases_follow_each_other_and_end_in_the_evaluation(graph, plan):
 
 def test_the_views_come_after_everything(graph):
     evaluations = [f"{plan}/evaluation" for plan in plan_names()]
-    assert parents(graph, "warehouse_views") == sorted([*evaluations, "suitable_markets"])
+    assert parents(graph, "warehouse_views") == sorted([*evaluations, *SESSION_FLOW])
 
 
 @pytest.mark.parametrize("plan", plan_names())
