@@ -5,6 +5,7 @@ nothing: content that has been ingested is not asked for, and a run that was ask
 its key, so a cursor may be reset at any time.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -75,7 +76,8 @@ def recording_folders(
     description="Sessions of the collector's database (`DATABASE_URL`) whose collector is done "
     "with them: registered, and requested from ingest to suitable markets. A session is known by "
     "its row in the table of sessions: rows that come later without a trace there are found when "
-    "it is materialized by hand.",
+    "it is materialized by hand. What was ingested from a folder waits for that folder: it may be "
+    "on a disk that is not mounted.",
 )
 def database_sessions(
     context: dg.SensorEvaluationContext, recordings: Recordings
@@ -87,6 +89,10 @@ def database_sessions(
     sights = database_sights(sources.database.infos())
     for recorded in folder_sights(sources.recorded.roots):  # a folder wins over the database
         sights.pop(recorded, None)
+    warehouse = open_warehouse(recordings.warehouse)
+    for session, sight in sights.items():
+        if _is_from_a_folder(warehouse, session):
+            sights[session] = Sight(sight.mark, "its folder, or to be materialized by hand")
     return _offered(context, sights, 0, lambda session, mark: f"database:{session}:{mark}")
 
 
@@ -171,6 +177,16 @@ def _in_flight(instance: dg.DagsterInstance) -> set[int]:
     unfinished = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
     keys: Iterable[str] = (run.tags.get(PARTITION_TAG, "") for run in unfinished)
     return {int(key) for key in keys if key.isdecimal()}
+
+
+def _is_from_a_folder(warehouse: Warehouse, session: int) -> bool:
+    # a generated session is no recording: the database is asked before it
+    try:
+        raw = warehouse.current(stages.RAW, str(session))
+        declared = json.loads(raw.path("session.json").read_bytes())
+    except StorageError:
+        return False
+    return declared.get("kind") != "database" and not declared.get("generated")
 
 
 def automations(plans: Iterable[Plan]) -> list[dg.AutomationConditionSensorDefinition]:

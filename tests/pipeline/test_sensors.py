@@ -305,6 +305,29 @@ def test_a_folder_wins_over_the_database(database, home):
     assert "session 13 waits" in database.tick()
 
 
+def test_a_folder_on_a_disk_that_is_not_mounted_is_not_replaced_by_the_database(
+    database, home, instance
+):
+    record(home, 12)
+    ingest(home, instance, 12)
+    shutil.move(home / "recordings", home / "unmounted")
+    (home / "recordings").mkdir()
+    assert "session 12 waits for its folder" in database.tick()
+    shutil.move(home / "unmounted" / "12", home / "recordings")
+    assert "session 12" not in database.tick()
+
+
+def test_a_session_that_was_generated_is_asked_for_once_the_database_has_it(
+    database, home, instance
+):
+    folder = record(home, 12)
+    (folder / "session.json").write_text('{"session_id": 12, "generated": true}')
+    ingest(home, instance, 12)
+    shutil.rmtree(folder)
+    (request,) = database.tick()
+    assert request.partition_key == "12"
+
+
 def test_a_database_that_is_down_fails_the_tick_without_its_password(database, monkeypatch):
     up = os.environ["DATABASE_URL"]
     monkeypatch.setenv("DATABASE_URL", "postgresql://me:hunter2secret@127.0.0.1:1/none")
