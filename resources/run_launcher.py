@@ -51,6 +51,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
             return self._lost(run, "the machine was started again meanwhile")
         number = self._process(run)
         if number is None or is_worker(number):
+            self._missed.discard(run.run_id)
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return self._lost(run, f"process {number} is gone")
 
