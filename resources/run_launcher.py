@@ -5,26 +5,31 @@ with them, as when a machine is switched off, nobody tells: the run would stay S
 places in the queue and in a pool, until its time is up.
 """
 
+import json
 import re
+import socket
 from pathlib import Path
+from typing import Any
 
 from dagster import DagsterRun
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.events import DagsterEventType
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.launcher.base import LaunchRunContext
+from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._serdes import ConfigurableClassData
 
 MACHINE_TAG = "kalshi/machine"  # where a run was started: a machine between two boots
 PROC = Path("/proc")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _STARTED = re.compile(r"Started process for run \(pid: (\d+)\)")
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
     """Dagster's launcher, for a daemon and a code server on one machine.
 
-    Run monitoring asks it for each run that goes on. Anything but Linux cannot be asked; there a
-    run is taken to go on, until `max_runtime_seconds`.
+    Run monitoring asks it for each run that goes on. Anything but Linux cannot be asked, nor a
+    code server elsewhere; there a run is taken to go on, until `max_runtime_seconds`.
     """
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
@@ -45,7 +50,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Whether the process of a run is there; where that cannot be known it is said to be."""
         started, here = run.tags.get(MACHINE_TAG), this_machine()
-        if started is None or here is None:
+        if started is None or here is None or not _is_of_this_machine(run):
             return CheckRunHealthResult(WorkerStatus.RUNNING, "started where nobody can look")
         if started != here:
             return self._lost(run, "the machine was started again meanwhile")
@@ -80,6 +85,17 @@ class WatchedRunLauncher(DefaultRunLauncher):
             if told := _STARTED.search(entry.message):
                 return int(told[1])
         return None
+
+
+def _server_of(run: DagsterRun) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
+    return told
+
+
+def _is_of_this_machine(run: DagsterRun) -> bool:
+    # a code server in another container or on another machine has processes nobody here can see
+    server = _server_of(run)
+    return "port" not in server or server.get("host") in {*_LOOPBACK, socket.gethostname()}
 
 
 def this_machine() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import dagster as dg
 import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import WorkerStatus
+from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
 from kalshi_pipeline.resources import run_launcher
@@ -37,10 +39,12 @@ def worker():
     process.join()
 
 
-def health(process, machine=None, looks=2):
-    """What is said of a run that was started as this process, at the last look."""
+def health(process, machine=None, looks=2, **server):
+    """What is said of a run that was started as this process by a code server."""
     with dg.DagsterInstance.ephemeral() as instance:
         tags = {MACHINE_TAG: machine or this_machine()}
+        if server:
+            tags[GRPC_INFO_TAG] = json.dumps(server)
         run = instance.create_run_for_job(nothing, tags=tags)
         launcher = WatchedRunLauncher()
         launcher.register_instance(instance)
@@ -82,6 +86,14 @@ def test_a_run_from_before_the_machine_was_started_again_is_dead(worker):
 
 def test_a_run_that_has_not_told_its_process_yet_is_given_time(worker):
     assert health(None).status is WorkerStatus.RUNNING
+
+
+@pytest.mark.parametrize("machine", [None, "another boot"])
+def test_a_run_of_a_code_server_elsewhere_is_taken_to_go_on(machine):
+    found = health(os.getpid(), machine, host="code_server", port=4000)
+    assert (found.status, found.msg) == (
+        WorkerStatus.RUNNING, "started where nobody can look",
+    )  # fmt: skip
 
 
 def test_where_a_machine_tells_nothing_a_run_is_taken_to_go_on(worker, tmp_path, monkeypatch):
