@@ -8,6 +8,7 @@ places in the queue and in a pool, until its time is up.
 import json
 import re
 import socket
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dagster._serdes import ConfigurableClassData
 
 MACHINE_TAG = "kalshi/machine"  # where a run was started: a machine between two boots
 PROC = Path("/proc")
+_LOOKS_AT_A_SOCKET = 6  # a minute of run monitoring
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _STARTED = re.compile(r"Started process for run \(pid: (\d+)\)")
 
@@ -34,7 +36,10 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(inst_data)
-        self._missed: set[str] = set()  # runs whose process was gone at the last look
+        # runs whose process was gone at the last looks, and at how many: the code server answered,
+        # or did not
+        self._missed: Counter[str] = Counter()
+        self._unanswered: Counter[str] = Counter()
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Remember where, and start it."""
@@ -56,21 +61,33 @@ class WatchedRunLauncher(DefaultRunLauncher):
             return self._lost(run, "the machine was started again meanwhile")
         number = self._process(run)
         if number is None or is_worker(number):
-            self._missed.discard(run.run_id)
+            self._forget(run)
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return self._lost(run, f"process {number} is gone")
 
     def _lost(self, run: DagsterRun, why: str) -> CheckRunHealthResult:
         # a run is tried again in the moment it fails, or never: it fails once the code server has
         # answered at two looks in a row, so that it can be tried
-        if not self._code_server_answers(run):
-            self._missed.discard(run.run_id)
-            return CheckRunHealthResult(WorkerStatus.RUNNING, f"{why}, and so is its code server")
-        if run.run_id not in self._missed:
-            self._missed.add(run.run_id)
-            return CheckRunHealthResult(WorkerStatus.RUNNING, f"{why}; looked at once more")
-        self._missed.discard(run.run_id)
+        key = run.run_id
+        if self._code_server_answers(run):
+            looks, told = self._missed, "looked at once more"
+            enough: int | None = 2
+            self._unanswered.pop(key, None)
+        else:
+            # `dagster dev` gives its code server another socket at every start: the old one never
+            # answers again, and the new one needs a while
+            looks, told = self._unanswered, "and so is its code server"
+            enough = _LOOKS_AT_A_SOCKET if "socket" in _server_of(run) else None
+            self._missed.pop(key, None)
+        looks[key] += 1
+        if enough is None or looks[key] < enough:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, f"{why}; {told}")
+        self._forget(run)
         return CheckRunHealthResult(WorkerStatus.FAILED, why)
+
+    def _forget(self, run: DagsterRun) -> None:
+        self._missed.pop(run.run_id, None)
+        self._unanswered.pop(run.run_id, None)
 
     def _code_server_answers(self, run: DagsterRun) -> bool:
         client = self._get_grpc_client_for_termination(run.run_id)

@@ -89,6 +89,18 @@ def test_a_run_that_has_not_told_its_process_yet_is_given_time(worker):
 
 
 @pytest.mark.parametrize("machine", [None, "another boot"])
+def test_a_socket_nobody_listens_on_any_more_is_not_awaited_for_ever(tmp_path, machine):
+    old = str(tmp_path / "socket")
+    assert health(os.getpid(), machine, looks=5, socket=old).status is WorkerStatus.RUNNING
+    assert health(os.getpid(), machine, looks=6, socket=old).status is WorkerStatus.FAILED
+
+
+def test_a_port_nobody_listens_on_is_awaited_for_its_code_server_comes_back_there():
+    found = health(os.getpid(), looks=20, host="127.0.0.1", port=1)
+    assert found.status is WorkerStatus.RUNNING
+
+
+@pytest.mark.parametrize("machine", [None, "another boot"])
 def test_a_run_of_a_code_server_elsewhere_is_taken_to_go_on(machine):
     found = health(os.getpid(), machine, host="code_server", port=4000)
     assert (found.status, found.msg) == (
