@@ -90,16 +90,36 @@ def dagster_postgres_environment() -> dict[str, str] | None:
     """Environment of PostgreSQL's own programs, for Dagster's database; None where there is none.
 
     It names the database so that no command line has to, which everybody on the machine can read.
+
+    Raises:
+        StorageError: the variable is no connection string, or names no database.
     """
+    from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
+    from psycopg.pq import Conninfo
+
+    from kalshi_pipeline.errors import StorageError
 
     url = dagster_postgres_url()
     if url is None:
         return None
     scheme, _, rest = url.partition("://")
-    parameters = conninfo_to_dict(f"{scheme.partition('+')[0]}://{rest}")
-    names = {"dbname": "PGDATABASE", "application_name": "PGAPPNAME"}
-    told = {names.get(key, f"PG{key.upper()}"): str(value) for key, value in parameters.items()}
+    try:
+        parameters = conninfo_to_dict(f"{scheme.partition('+')[0]}://{rest}")
+    except (ProgrammingError, ValueError):  # which may show the password they could not read
+        raise StorageError(
+            "DAGSTER_POSTGRES_URL is no connection string of PostgreSQL; a % or @ in its password "
+            "is written %25 or %40"
+        ) from None
+    parameters.setdefault("dbname", parameters.get("user"))  # as libpq has it
+    if not parameters["dbname"]:
+        raise StorageError("DAGSTER_POSTGRES_URL names no database")
+    known = {option.keyword.decode(): option.envvar for option in Conninfo.get_defaults()}
+    told = {
+        name.decode(): str(value)
+        for key, value in parameters.items()
+        if (name := known[key]) is not None  # keepalives and the like are not told this way
+    }
     return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(Path.home()), **told}
 
 
