@@ -3,8 +3,10 @@
     <folder>/dagster/     dagster.yaml, and the SQLite files or dagster.dump of PostgreSQL
     <folder>/warehouse/   as it is, without what is unfinished; only ever added to
 
-The state is copied first, so that it names no generation the copied warehouse lacks. Runs may go on
-meanwhile. A generation never changes: what is in the copy already is not copied again.
+The state is copied first, so that it names no generation the copied warehouse lacks, and a pointer
+last of its partition, for the same reason: a copy that was interrupted is whole as far as it can be
+seen. Runs may go on meanwhile. A generation never changes: what is in the copy already is not
+copied again.
 """
 
 from __future__ import annotations
@@ -14,13 +16,12 @@ import shutil
 import sqlite3
 import subprocess
 import uuid
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from kalshi_pipeline.errors import StorageError
-from kalshi_pipeline.storage.publish import STAGING
+from kalshi_pipeline.storage.publish import CURRENT, MANIFEST, STAGING
 
 _STATE, _WAREHOUSE, _DUMP, _SETTINGS = "dagster", "warehouse", "dagster.dump", "dagster.yaml"
 _DATABASES = ("history", "schedules")  # folders of SQLite files under the home
@@ -59,7 +60,7 @@ def back_up(deployed: Deployed, folder: Path) -> int:
     finally:
         shutil.rmtree(state, ignore_errors=True)
     (folder / _WAREHOUSE).mkdir(exist_ok=True)
-    return sum(_copied(source, target) for source, target in _files(deployed.warehouse, folder))
+    return _copy_folder(deployed.warehouse, folder / _WAREHOUSE)
 
 
 def restore(folder: Path, deployed: Deployed) -> None:
@@ -117,33 +118,64 @@ def _run(postgres: dict[str, str], program: str, *arguments: str) -> None:
         raise StorageError(f"{program} failed: {told}")
 
 
-def _files(warehouse: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Files to copy and where to; a generation's manifest, which vouches for it, as the last."""
-    for found, folders, names in os.walk(warehouse):
-        folders[:] = sorted(set(folders) - {STAGING})
-        for name in sorted(names, key=lambda name: (name == "manifest.json", name)):
-            source = Path(found) / name
-            if not source.is_symlink() and not name.endswith(_PASSING):
-                yield source, folder / _WAREHOUSE / source.relative_to(warehouse)
+def _copy_folder(source: Path, target: Path) -> int:
+    """Copy what is new in a folder of the warehouse; how many files that were.
+
+    What vouches for something comes after it: a manifest after the files of its generation, a
+    pointer after the generations, as it was before they were listed, for a run may move it.
+    """
+    pointer = _taken(source / CURRENT, target / CURRENT)
+    try:
+        copied = sum(_copy(path, target / path.name) for path in _inside(source))
+        if pointer:
+            pointer.replace(target / CURRENT)
+        return copied + bool(pointer)
+    finally:
+        if pointer:
+            pointer.unlink(missing_ok=True)
 
 
-def _copied(source: Path, target: Path) -> bool:
-    """Copy a file unless it is there as it is; through another name, so never half."""
+def _inside(folder: Path) -> list[Path]:
+    """What is copied of a folder, but its pointer, in this order."""
+    try:
+        found = sorted(folder.iterdir(), key=lambda path: (path.name == MANIFEST, path.name))
+    except FileNotFoundError:  # pruned meanwhile
+        return []
+    return [
+        path
+        for path in found
+        if path.name not in {CURRENT, STAGING}
+        and not path.is_symlink()
+        and not path.name.endswith(_PASSING)
+    ]
+
+
+def _copy(source: Path, target: Path) -> int:
+    if source.is_dir():
+        return _copy_folder(source, target)
+    if taken := _taken(source, target):
+        taken.replace(target)
+    return bool(taken)
+
+
+def _taken(source: Path, target: Path) -> Path | None:
+    """A copy of a file beside its place, so that it is never half there; None where it need not be.
+
+    It is as old as the file was before it was read: what changes meanwhile is new the next time.
+    """
+    beside = target.with_name(f".{uuid.uuid4().hex}")
     try:
         new = source.stat()
         if target.exists():
             old = target.stat()
             if (new.st_size, new.st_mtime_ns) == (old.st_size, old.st_mtime_ns):
-                return False
+                return None
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{uuid.uuid4().hex}")
-        try:
-            shutil.copy2(source, beside)
-            beside.replace(target)
-        finally:
-            beside.unlink(missing_ok=True)
-    except FileNotFoundError:
-        if source.exists():
-            raise
-        return False  # pruned, or replaced, meanwhile
-    return True
+        shutil.copy2(source, beside)
+        os.utime(beside, ns=(new.st_atime_ns, new.st_mtime_ns))
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        if isinstance(error, FileNotFoundError) and not source.exists():
+            return None  # pruned, or replaced, meanwhile
+        raise
+    return beside

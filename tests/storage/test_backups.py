@@ -13,7 +13,7 @@ from kalshi_pipeline import cli
 from kalshi_pipeline.backups import Deployed, back_up, restore
 from kalshi_pipeline.definitions import build_definitions
 from kalshi_pipeline.errors import StorageError
-from kalshi_pipeline.storage.publish import Warehouse
+from kalshi_pipeline.storage.publish import CURRENT, MANIFEST, Recipe, Warehouse
 from tests.postgres import ENCODED, PASSWORD
 
 RAW = "raw_messages"
@@ -138,3 +138,75 @@ def test_what_is_unfinished_is_left_out_and_what_changed_is_copied_again(pipelin
     files = [path.name for path in (backup / "warehouse").rglob("*") if path.is_file()]
     assert files == ["trials.jsonl"]
     assert (backup / "warehouse" / "trials.jsonl").read_text() == "1\n2\n"
+
+
+def publish(root: Path, content: str) -> str:
+    with Warehouse(root).stage("notes", "7", Recipe("1", {"content": content})) as staging:
+        (staging.folder / "seed_1").mkdir()
+        (staging.folder / "seed_1" / "note.txt").write_text(content)
+    return staging.generation.content_hash
+
+
+def test_wherever_a_backup_is_interrupted_what_it_points_to_is_whole(
+    pipeline_home, tmp_path, monkeypatch
+):
+    home, warehouse = pipeline_home / "dagster_home", pipeline_home / "warehouse"
+    publish(warehouse, "0")
+    interrupted = 0
+    for count in range(20):
+        backup = tmp_path / f"backup_{count}"
+        back_up(Deployed(home, warehouse), backup)
+        before = Warehouse(backup / "warehouse").current("notes", "7").content_hash
+        new = publish(warehouse, f"{count + 1}")
+        left = iter(range(count))
+        replace = Path.replace
+
+        def replace_or_die(
+            source: Path, target: Path, *, left=left, backup=backup, replace=replace
+        ) -> Path:
+            if backup in target.parents and next(left, None) is None:
+                raise KeyboardInterrupt
+            return replace(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", replace_or_die)
+            try:
+                back_up(Deployed(home, warehouse), backup)
+            except KeyboardInterrupt:
+                interrupted += 1
+        copied = Warehouse(backup / "warehouse").current("notes", "7")
+        assert copied.verified()
+        assert copied.content_hash in {before, new}
+        for manifest in backup.rglob(MANIFEST):
+            assert (manifest.parent / "seed_1" / "note.txt").is_file()
+        if copied.content_hash == new:
+            break
+    assert interrupted == 3, "before the note, before its manifest, before the pointer"
+    assert not list(backup.rglob(".*")), "nothing half is left"
+
+
+def test_a_pointer_that_is_moved_while_its_generations_are_copied_is_copied_as_it_was(
+    pipeline_home, tmp_path, monkeypatch
+):
+    home, warehouse = pipeline_home / "dagster_home", pipeline_home / "warehouse"
+    first = publish(warehouse, "1")
+    backup = tmp_path / "backup"
+    iterdir = Path.iterdir
+    moved = []
+
+    def listed(folder: Path):
+        inside = list(iterdir(folder))
+        if folder.name == "session=7" and warehouse in folder.parents and not moved:
+            moved.append(publish(warehouse, "2"))
+        return iter(inside)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", listed)
+        back_up(Deployed(home, warehouse), backup)
+    assert moved
+    copied = Warehouse(backup / "warehouse")
+    assert copied.current("notes", "7").content_hash == first
+    assert copied.current("notes", "7").verified()
+    assert back_up(Deployed(home, warehouse), backup) == 3
+    assert copied.current("notes", "7").content_hash == moved[0]
+    assert (backup / "warehouse" / "notes" / "session=7" / CURRENT).is_file()
