@@ -95,13 +95,21 @@ def _copy_state(deployed: Deployed, state: Path) -> None:
         return
     for name in _DATABASES:
         for source in (deployed.home / name).rglob("*.db"):
-            target = state / source.relative_to(deployed.home)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with (
-                closing(sqlite3.connect(source, timeout=60)) as opened,
-                closing(sqlite3.connect(target)) as copied,
-            ):
-                opened.backup(copied)
+            _copy_database(source, state / source.relative_to(deployed.home))
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    # rw, not rwc: a run's events that were pruned meanwhile are not made again, empty
+    address = f"{source.absolute().as_uri()}?mode=rw"
+    try:
+        opened = sqlite3.connect(address, uri=True, timeout=60)
+    except sqlite3.OperationalError:
+        if source.exists():
+            raise
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with closing(opened), closing(sqlite3.connect(target)) as copied:
+        opened.backup(copied)
 
 
 def _run(postgres: dict[str, str], program: str, *arguments: str) -> None:

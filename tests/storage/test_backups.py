@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
@@ -210,3 +212,23 @@ def test_a_pointer_that_is_moved_while_its_generations_are_copied_is_copied_as_i
     assert back_up(Deployed(home, warehouse), backup) == 3
     assert copied.current("notes", "7").content_hash == moved[0]
     assert (backup / "warehouse" / "notes" / "session=7" / CURRENT).is_file()
+
+
+def test_the_events_of_a_run_that_is_pruned_meanwhile_are_not_made_again(pipeline_home, tmp_path):
+    """A name that is listed and leads nowhere when it is opened; SQLite would make a new file."""
+    home = pipeline_home / "dagster_home"
+    runs = home / "history" / "runs"
+    runs.mkdir(parents=True)
+    with closing(sqlite3.connect(runs / "50% #1?.db")) as kept:
+        kept.execute("CREATE TABLE event (told TEXT)")
+        kept.execute("INSERT INTO event VALUES ('it ran')")
+        kept.commit()
+    pruned = runs / "pruned"
+    (runs / "listed.db").symlink_to(pruned)
+    backup = tmp_path / "backup"
+    back_up(Deployed(home, pipeline_home / "warehouse"), backup)
+    assert not pruned.exists()
+    copies = backup / "dagster" / "history" / "runs"
+    assert [path.name for path in copies.iterdir()] == ["50% #1?.db"]
+    with closing(sqlite3.connect(copies / "50% #1?.db")) as copied:
+        assert copied.execute("SELECT told FROM event").fetchall() == [("it ran",)]
