@@ -24,6 +24,7 @@ from kalshi_pipeline.errors import StorageError
 from kalshi_pipeline.storage.publish import CURRENT, MANIFEST, STAGING
 
 _STATE, _WAREHOUSE, _DUMP, _SETTINGS = "dagster", "warehouse", "dagster.dump", "dagster.yaml"
+_BEFORE = f"{_STATE}.before"
 _DATABASES = ("history", "schedules")  # folders of SQLite files under the home
 _PASSING = (".db-wal", ".db-shm", ".db-journal")
 
@@ -48,18 +49,24 @@ def back_up(deployed: Deployed, folder: Path) -> int:
     """Copy a deployment into a folder; how many files of the warehouse were new there.
 
     Raises:
-        StorageError: PostgreSQL's programs are missing or fail; the backup before is as it was.
+        StorageError: the folder and what is copied lie within each other, or PostgreSQL's programs
+            are missing or fail; the backup before is as it was.
     """
+    _refuse_within(deployed, folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     state = folder / f".{uuid.uuid4().hex}"
     try:
         state.mkdir(mode=0o700)
         _copy_state(deployed, state)
-        shutil.rmtree(folder / _STATE, ignore_errors=True)
+        if (folder / _STATE).exists():
+            shutil.rmtree(folder / _BEFORE, ignore_errors=True)
+            (folder / _STATE).rename(folder / _BEFORE)
         state.rename(folder / _STATE)
+        shutil.rmtree(folder / _BEFORE, ignore_errors=True)
     finally:
         shutil.rmtree(state, ignore_errors=True)
-    (folder / _WAREHOUSE).mkdir(exist_ok=True)
+    (folder / _WAREHOUSE).mkdir(exist_ok=True, mode=0o700)
+    (folder / _WAREHOUSE).chmod(0o700)  # the folder itself may be somebody's mount: it stays so
     return _copy_folder(deployed.warehouse, folder / _WAREHOUSE)
 
 
@@ -70,6 +77,8 @@ def restore(folder: Path, deployed: Deployed) -> None:
         StorageError: no backup lies there, or something is in the place of what is restored.
     """
     state, warehouse = folder / _STATE, folder / _WAREHOUSE
+    if not state.exists():  # interrupted as the new one was put into its place
+        state = folder / _BEFORE
     if not state.is_dir() or not warehouse.is_dir():
         raise StorageError("no backup lies here", value=str(folder))
     dumped = (state / _DUMP).is_file()
@@ -85,6 +94,16 @@ def restore(folder: Path, deployed: Deployed) -> None:
     left_out = shutil.ignore_patterns(_DUMP)
     shutil.copytree(state, deployed.home, ignore=left_out, dirs_exist_ok=True)
     shutil.copytree(warehouse, deployed.warehouse, dirs_exist_ok=True)
+
+
+def _refuse_within(deployed: Deployed, folder: Path) -> None:
+    for name in (_STATE, _WAREHOUSE):
+        target = (folder / name).resolve()
+        for source in (deployed.home.resolve(), deployed.warehouse.resolve()):
+            if target.is_relative_to(source) or source.is_relative_to(target):
+                raise StorageError(
+                    f"a backup must lie apart from {source}, which it is of", value=str(folder)
+                )
 
 
 def _copy_state(deployed: Deployed, state: Path) -> None:

@@ -232,3 +232,53 @@ def test_the_events_of_a_run_that_is_pruned_meanwhile_are_not_made_again(pipelin
     assert [path.name for path in copies.iterdir()] == ["50% #1?.db"]
     with closing(sqlite3.connect(copies / "50% #1?.db")) as copied:
         assert copied.execute("SELECT told FROM event").fetchall() == [("it ran",)]
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["warehouse", "warehouse/backup", "dagster_home", "dagster_home/history/backup", "."],
+)
+def test_a_backup_within_what_it_is_of_is_refused(pipeline_home, place):
+    """The last: its `warehouse` would be the warehouse itself."""
+    home, warehouse = pipeline_home / "dagster_home", pipeline_home / "warehouse"
+    publish(warehouse, "1")
+    before = sorted(pipeline_home.rglob("*"))
+    with pytest.raises(StorageError, match="must lie apart"):
+        back_up(Deployed(home, warehouse), pipeline_home / place)
+    assert sorted(pipeline_home.rglob("*")) == before
+
+
+def test_interrupted_as_the_state_is_replaced_the_one_before_is_restored(
+    pipeline_home, tmp_path, monkeypatch
+):
+    deployed = Deployed(pipeline_home / "dagster_home", pipeline_home / "warehouse")
+    publish(deployed.warehouse, "1")
+    backup = tmp_path / "backup"
+    back_up(deployed, backup)
+    (backup / "dagster" / "mark").write_text("before")
+    rename = Path.rename
+
+    def rename_or_die(source: Path, target: Path) -> Path:
+        if target == backup / "dagster":
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename_or_die)
+        with pytest.raises(KeyboardInterrupt):
+            back_up(deployed, backup)
+    restore(backup, Deployed(tmp_path / "new", tmp_path / "other"))
+    assert (tmp_path / "new" / "mark").read_text() == "before"
+    back_up(deployed, backup)
+    assert sorted(path.name for path in backup.iterdir()) == ["dagster", "warehouse"]
+    assert not (backup / "dagster" / "mark").exists()
+
+
+def test_into_a_folder_that_everybody_reads_a_backup_is_its_owners(pipeline_home, tmp_path):
+    backup = tmp_path / "mounted"
+    (backup / "warehouse").mkdir(parents=True)
+    for path in (backup, backup / "warehouse"):
+        path.chmod(0o755)
+    back_up(Deployed(pipeline_home / "dagster_home", pipeline_home / "warehouse"), backup)
+    modes = {path.name: oct(path.stat().st_mode)[-3:] for path in (backup, *backup.iterdir())}
+    assert modes == {"mounted": "755", "dagster": "700", "warehouse": "700"}
