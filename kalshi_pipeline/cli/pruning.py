@@ -38,7 +38,8 @@ def add_run_commands(actions: Any) -> None:
     pruning = command(
         actions, "prune", _prune_runs, "forget old runs of Dagster",
         "List, and with --apply forget, finished runs with their events and logs. A run that tells "
-        "the latest of any asset stays: without it the asset would count as never made.",
+        "the latest of any asset stays: without it the asset would count as never made. So does "
+        "the latest to try, and a failed one that a sensor asked for: it would be tried again.",
     )  # fmt: skip
     _add_age(pruning, 90, "started at least so long ago")
     add_json(pruning)

@@ -36,10 +36,11 @@ def instance(request, pipeline_home, monkeypatch):
         yield opened
 
 
-def made(instance, partition):
+def made(instance, partition, **tags):
     done = dg.materialize(
-        [table, complete], partition_key=partition, instance=instance, raise_on_error=False
-    )
+        [table, complete], partition_key=partition, instance=instance, raise_on_error=False,
+        tags={name.replace("__", "/"): value for name, value in tags.items()},
+    )  # fmt: skip
     return done.run_id
 
 
@@ -50,11 +51,11 @@ def version(instance, partition):
 
 def test_a_run_that_tells_the_latest_of_anything_stays(instance, pipeline_home, capsys):
     first, second, failed = made(instance, "7"), made(instance, "7"), made(instance, "9")
-    only = made(instance, "8")
+    last_try, only = made(instance, "9"), made(instance, "8")
     later = datetime.now(UTC) + timedelta(minutes=1)
     assert list(forgettable(instance, datetime.now(UTC) - timedelta(days=1))) == []
     old = {entry.run: entry for entry in forgettable(instance, later)}
-    assert set(old) == {first, failed}, "the others made what is there now"
+    assert set(old) == {first, failed}, "the others made what is there now, or tried last"
     assert (old[failed].status, old[failed].partition) == ("FAILURE", "9")
 
     home = pipeline_home / "dagster_home"
@@ -71,13 +72,27 @@ def test_a_run_that_tells_the_latest_of_anything_stays(instance, pipeline_home, 
     )
     assert checks[complete.check_key].run_id == only
     assert list(forgettable(instance, later)) == []
+    planned = instance.event_log_storage.get_latest_planned_materialization_info(table.key, "9")
+    assert planned.run_id == last_try
     with dg.DagsterInstance.get() as again:
         assert [again.all_logs(run) for run in old] == [[], []]
+
+
+def test_a_failed_run_that_a_sensor_asked_for_keeps_its_key(instance):
+    """Without it the sensor would ask again; a later try by hand does not free it."""
+    asked = made(instance, "9", dagster__run_key="quick/retrained/9/abc")
+    by_hand, last_try = made(instance, "9"), made(instance, "9")
+    served = made(instance, "7", dagster__run_key="quick/retrained/7/abc")
+    made(instance, "7")
+    old = {entry.run for entry in forgettable(instance, datetime.now(UTC) + timedelta(minutes=1))}
+    assert old == {by_hand, served}
+    assert not {asked, last_try} & old
 
 
 def test_the_command_lists_and_forgets_only_when_asked(instance, capsys):
     made(instance, "7")
     failed = made(instance, "9")
+    made(instance, "9")
     capsys.readouterr()
     assert cli.main(["runs", "prune"]) == 0
     assert "0 runs: can go" in capsys.readouterr().out, "nothing is old enough"
@@ -94,4 +109,4 @@ def test_the_command_lists_and_forgets_only_when_asked(instance, capsys):
     assert cli.main(["runs", "prune", "--apply", "--json"]) == 0
     assert [run["run"] for run in json.loads(capsys.readouterr().out)["runs"]] == [failed]
     assert instance.get_run_by_id(failed) is None
-    assert len(instance.get_runs()) == 1
+    assert len(instance.get_runs()) == 2
