@@ -72,7 +72,7 @@ _NUMBERS = f"""## Where the limits of the rules come from
   from the nearest of all fresh networks (orthogonal weights, biases of 0): Adam moves a weight by
   about the learning rate a step, so the smallest phase of any plan comes to a hundred times that,
   rounding to a thousandth.
-* **Learned something**: where it learned (the session its phase names last, at most
+* **Learned something**: where it learned (the last session of its phase that has episodes, at most
   {behaviour.PLAYED_STEPS:,} steps), sampled as it was trained, it earns more per Kalshi event
   than its own untrained network on the same episodes: a one-sided sign-flip test at
   {checkpoints.LEARNED_P:.0%}, and {checkpoints.LEAST_EVENTS} events or more, since fewer cannot

@@ -1,8 +1,9 @@
 """What a phase's checkpoints do and earn where they learned: played once, and kept.
 
-Each seed plays some episodes of the session its phase names last, as it samples, beside its own
-network before it learned anything. That is in sample on purpose: whoever has not learned to do
-better there has learned nothing that could hold elsewhere. It chooses nothing and is no trial.
+Each seed plays some episodes of the last session its phase names that has any, as it samples,
+beside its own network before it learned anything. That is in sample on purpose: whoever has not
+learned to do better there has learned nothing that could hold elsewhere. It chooses nothing and is
+no trial.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kalshi_pipeline.config import CENTI_PER_CONTRACT, MICRO_PER_CENT, MICRO_PER_DOLLAR
+from kalshi_pipeline.errors import NoSuitableMarket
 from kalshi_pipeline.plan_stages import phase_name
 from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.session_data import session_inputs, universe_of
@@ -46,7 +48,7 @@ class Overpaid:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """One seed's checkpoint on the session its phase names last.
+    """One seed's checkpoint on the last session of its phase that has episodes.
 
     Args:
         seed: of the training.
@@ -79,40 +81,41 @@ def behaviour_of(warehouse: Warehouse, plan: Plan, phase: Phase) -> tuple[Behavi
     """How each seed of a published phase behaves; played unless that has been done.
 
     Args:
-        warehouse: holds the phase and its session; gets `checkpoint_behaviour/<plan>/<phase>`.
+        warehouse: holds the phase and its sessions; gets `checkpoint_behaviour/<plan>/<phase>`.
         plan: whose phase it is.
         phase: which.
 
     Raises:
-        NotPublished: the phase or its session has not been materialized.
+        NotPublished: the phase or a session of it has not been materialized.
         CorruptFile: published bytes have changed.
+        NoSuitableMarket: no session of it has an episode.
     """
+    from kalshi_pipeline.storage import checkpoints
+
     name = f"{BEHAVIOUR}/{phase_name(plan, phase.name)}"
     trained = warehouse.current(phase_name(plan, phase.name), phase.partition)
-    session = phase.sessions[-1]
-    recipe = Recipe(
-        BEHAVIOUR_VERSION,
-        {
-            "steps": PLAYED_STEPS,
-            "resamples": RESAMPLES,
-            "min_episode_steps": plan.min_episode_steps,
-            "trading": asdict(plan.trading),
-        },
-        session_inputs(warehouse, [session]) | {phase.name: trained.content_hash},
-    )
-    found = warehouse.made_from(name, phase.partition, recipe)
-    if found is None:
-        from kalshi_pipeline.storage import checkpoints
-
-        networks = checkpoints.load_seeds(trained.verified())
+    config = {
+        "steps": PLAYED_STEPS,
+        "resamples": RESAMPLES,
+        "min_episode_steps": plan.min_episode_steps,
+        "trading": asdict(plan.trading),
+    }
+    for session in reversed(phase.sessions):
+        inputs = session_inputs(warehouse, [session]) | {phase.name: trained.content_hash}
+        recipe = Recipe(BEHAVIOUR_VERSION, config, inputs)
+        if found := warehouse.made_from(name, phase.partition, recipe):
+            return _read(found)
         universe = universe_of(warehouse, [session], plan.min_episode_steps)
+        if len(universe) == 0:
+            continue  # the phase learned from its others
+        networks = checkpoints.load_seeds(trained.verified())
         played = [_played(seed, network, universe, plan) for seed, network in networks.items()]
         with warehouse.stage(name, phase.partition, recipe) as staging:
             told = canonical_json([asdict(behaviour) for behaviour in played])
             (staging.folder / _FILE).write_text(told)
             staging.summary.update(seeds=len(played), session=session)
-        found = staging.generation
-    return _read(found)
+        return _read(staging.generation)
+    raise NoSuitableMarket("no session of the phase has an episode to play", value=phase.sessions)
 
 
 def _read(found: Generation) -> tuple[Behaviour, ...]:

@@ -16,7 +16,7 @@ from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.rules.behaviour import Behaviour, behaviour_of
 from kalshi_pipeline.rules.finding import Fact, Finding, faultless
 from kalshi_pipeline.sealed import is_sealed
-from kalshi_pipeline.session_data import session_facts
+from kalshi_pipeline.session_data import session_facts, universe_of
 from kalshi_pipeline.storage.publish import Generation, Warehouse
 from kalshi_pipeline.storage.seals import opening_of
 
@@ -153,13 +153,15 @@ def _strays(trained: Trained) -> Iterator[Fact]:
         for session in plan.sessions
         if is_sealed(trained.warehouse, session) and opening_of(trained.warehouse, session) is None
     }
+    by_any = {entry.session for one in trained.seeds.values() for entry in one.state.lineage}
+    empty = {session for session in planned - by_any if _is_empty(trained, session)}
     for seed, network in trained.seeds.items():
         state, row = network.state, f"seed {seed}"
         learned = {entry.session for entry in state.lineage}
         chosen = {entry.session for entry in state.selected_on}
         for session in sorted(learned - planned):
             yield Fact("trained on", "no session the plan does not train on", session, row=row)
-        for session in sorted(planned - learned):
+        for session in sorted(planned - learned - empty):
             yield Fact("not trained on", "every session the plan trains on", session, row=row)
         for session in sorted(chosen - judging):
             yield Fact("chosen by", "no session that is not for validation", session, row=row)
@@ -168,6 +170,15 @@ def _strays(trained: Trained) -> Iterator[Fact]:
         if state.foreign:
             yield Fact("foreign weights", "a plan's weights were made from its sessions", row=row)
         yield from _of_the_parent(trained, seed, network)
+
+
+def _is_empty(trained: Trained, session: int) -> bool:
+    # without an episode there is nothing to learn from; of one that is not there nobody can tell
+    try:
+        found = universe_of(trained.warehouse, [session], trained.plan.min_episode_steps)
+    except NotPublished:
+        return False
+    return len(found) == 0
 
 
 def _of_the_parent(trained: Trained, seed: int, network: Checkpoint) -> Iterator[Fact]:

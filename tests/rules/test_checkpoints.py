@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kalshi_pipeline import plan_stages, rules
+from kalshi_pipeline import plan_stages, rules, stages
 from kalshi_pipeline.config import PPOConfig
+from kalshi_pipeline.errors import NoSuitableMarket
 from kalshi_pipeline.learning.policy import NetworkPolicy, untrained
 from kalshi_pipeline.plans import Phase, Plan, load_plan
 from kalshi_pipeline.rules import Trained, behaviour
@@ -33,6 +34,7 @@ from kalshi_pipeline.storage.publish import Warehouse
 from kalshi_pipeline.storage.seals import seal
 from kalshi_pipeline.trading.actions import ACTIONS, Action
 from tests.checkpoints import small_checkpoint
+from tests.faults.feeds import recorded, snapshot
 from tests.rules.published import (
     SEALED,
     SESSION,
@@ -302,6 +304,31 @@ def data(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_plan() -> Plan:
     phases = (Phase("phase_1", (901,), 3 * TINY.rollout_steps, None, TINY),)
     return replace(load_plan("quick"), phases=phases, roles={901: "what it learned from"})
+
+
+def test_a_session_that_has_nothing_to_learn_from_keeps_no_phase_from_its_checks(data, tmp_path):
+    """A phase of several sessions trains on what they have, in whatever order it names them."""
+    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
+    warehouse = Warehouse(tmp_path)
+    stages.ingest_session(warehouse, recorded(snapshot(1)))
+    stages.build_session_books(warehouse, 1)
+    stages.build_session_tensors(warehouse, 1)
+    assert stages.choose_session_markets(warehouse, 1).summary["suitable_markets"] == 0
+    phase = replace(tiny_plan().phases[0], sessions=(901, 1))
+    plan = replace(tiny_plan(), phases=(phase,))
+    plan_stages.train_phase(warehouse, plan, phase, now_ms=0)
+    trained = Trained(warehouse, plan, phase)
+    assert lineage_is_clean(trained).holds
+    assert earns_what_is_possible(trained).holds
+    assert trained.behaviour[0].session == 901
+    # of a session that has episodes it is still asked
+    (network,) = trained.seeds.values()
+    strange = publish_phase(tmp_path, {7: changed(network, lineage=())}, plan=plan)
+    facts = lineage_is_clean(strange).facts
+    assert [(fact.session, fact.value) for fact in facts] == [(901, "not trained on")]
+    # and where none has any, that is said
+    with pytest.raises(NoSuitableMarket, match="no session of the phase"):
+        behaviour_of(warehouse, plan, replace(phase, sessions=(1,)))
 
 
 def doing(network: Checkpoint, action: Action) -> Checkpoint:
