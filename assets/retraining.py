@@ -19,6 +19,7 @@ from kalshi_pipeline.assets.groups import plan_group
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import columns_of, published, table_facts, table_metadata
 from kalshi_pipeline.assets.training import TrainingRun, trained
+from kalshi_pipeline.errors import CorruptFile
 from kalshi_pipeline.evaluation.ledger import JUDGED_SCHEMA
 from kalshi_pipeline.names import session_id
 from kalshi_pipeline.plan_retraining import FORWARD_VALIDATION
@@ -213,12 +214,23 @@ def retraining_sensor(plans: Iterable[Plan], root: str) -> dg.SensorDefinition:
             )
             for plan in going_on
             for session in ready
-            if (due := plan_retraining.due(warehouse, plan, session))
+            if (due := _due(context, warehouse, plan, session))
         ]
         said = f"{len(ready)} sessions have passed their checks; none waits for anything"
         return dg.SensorResult(requests, skip_reason=None if requests else said)
 
     return retraining
+
+
+def _due(
+    context: dg.SensorEvaluationContext, warehouse: Warehouse, plan: Plan, session: int
+) -> plan_retraining.Due | None:
+    # what one plan and session lack is no other's business
+    try:
+        return plan_retraining.due(warehouse, plan, session)
+    except CorruptFile as error:
+        context.log.warning(f"session {session} and plan {plan.name} are left out: {error}")
+        return None
 
 
 def _passed(instance: dg.DagsterInstance) -> set[str]:

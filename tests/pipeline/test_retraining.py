@@ -13,12 +13,16 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from kalshi_pipeline import plan_retraining, rules, stages
+from kalshi_pipeline.assets import retraining
 from kalshi_pipeline.assets.partitions import register
 from kalshi_pipeline.assets.retraining import _passed
 from kalshi_pipeline.definitions import build_definitions
+from kalshi_pipeline.errors import CorruptFile
 from kalshi_pipeline.past import looked_forward
-from kalshi_pipeline.plans import RETRAINED
+from kalshi_pipeline.plan_retraining import FORWARD_VALIDATION
+from kalshi_pipeline.plans import RETRAINED, Plan
 from kalshi_pipeline.resources.environment import open_warehouse
+from kalshi_pipeline.storage.publish import Warehouse
 from kalshi_pipeline.storage.seals import seal
 from kalshi_pipeline.storage.trials import read_trials
 from tests.pipeline.test_training_process import QUIET, trainer_of
@@ -177,6 +181,24 @@ def test_only_what_holds_of_the_present_content_counts_as_passed(
     instance.report_runless_asset_event(made_anew)  # which no check has looked at
     assert _passed(instance) == set()
     assert home.tick() == []
+
+
+def test_what_is_damaged_of_one_session_holds_up_no_other(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(instance, [], str(tmp_path))
+    register(instance, ["904", "905"])
+    monkeypatch.setattr(retraining, "_passed", lambda *_: {"904", "905"})
+
+    def due(_: Warehouse, plan: Plan, session: int) -> plan_retraining.Due | None:
+        if session == 904:
+            raise CorruptFile("the pointer names no generation", session=session)
+        return plan_retraining.Due(FORWARD_VALIDATION, "planted", "a" * 16)
+
+    monkeypatch.setattr(plan_retraining, "due", due)
+    assert [asked[:2] for asked in home.tick()] == [
+        (f"{plan}/forward_validation", "905") for plan in ("quick", "training_plan")
+    ]
 
 
 def test_what_trains_or_spends_a_session_is_off_until_a_person_turns_it_on(tmp_path: Path) -> None:
