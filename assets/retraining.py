@@ -4,7 +4,7 @@ A session with a role in a plan is none of these partitions' business, nor is a 
 """
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -30,6 +30,9 @@ from kalshi_pipeline.rules import Finding, Trained
 from kalshi_pipeline.storage.publish import Generation, Warehouse
 
 INTERVAL_S = 60
+SESSION_CHECKS = [
+    spec.key for check in session_checks for spec in check.check_specs if spec.blocking
+]
 
 Rule = Callable[..., Finding]
 Look = Callable[[Rule, Warehouse, Plan, int], Finding]
@@ -204,7 +207,7 @@ def retraining_sensor(plans: Iterable[Plan], root: str) -> dg.SensorDefinition:
     )
     def retraining(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         warehouse = open_warehouse(root)
-        ready = sorted(map(int, _passed(context.instance)))
+        ready = sorted(map(int, _passed(context.instance, SESSION_CHECKS)))
         requests = [
             dg.RunRequest(
                 run_key=f"{plan.name}/{due.output}/{session}/{due.key}",
@@ -213,13 +216,34 @@ def retraining_sensor(plans: Iterable[Plan], root: str) -> dg.SensorDefinition:
                 tags={"kalshi/session": str(session), "kalshi/because": due.because},
             )
             for plan in going_on
-            for session in ready
-            if (due := _due(context, warehouse, plan, session))
+            for session, due in _wanted(context, warehouse, plan, ready)
         ]
         said = f"{len(ready)} sessions have passed their checks; none waits for anything"
         return dg.SensorResult(requests, skip_reason=None if requests else said)
 
     return retraining
+
+
+def _wanted(
+    context: dg.SensorEvaluationContext, warehouse: Warehouse, plan: Plan, ready: Iterable[int]
+) -> Iterator[tuple[int, plan_retraining.Due]]:
+    # a look that did not stand its checks shows no decay, and nothing is learned after it
+    validation = dg.AssetKey([plan.name, FORWARD_VALIDATION])
+    checks = [
+        dg.AssetCheckKey(validation, rule.__name__)
+        for rule, blocks in rules.OF_FORWARD.items()
+        if blocks
+    ]
+    trusted = _passed(context.instance, checks)
+    for session in ready:
+        due = _due(context, warehouse, plan, session)
+        if due and due.output == RETRAINED and str(session) not in trusted:
+            context.log.info(
+                f"session {session} waits: the blocking checks of {validation.to_user_string()} "
+                "do not hold of what was materialized last"
+            )
+        elif due:
+            yield session, due
 
 
 def _due(
@@ -233,9 +257,8 @@ def _due(
         return None
 
 
-def _passed(instance: dg.DagsterInstance) -> set[str]:
-    """Sessions of which every blocking check holds of what was materialized last."""
-    keys = [spec.key for check in session_checks for spec in check.check_specs if spec.blocking]
+def _passed(instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey]) -> set[str]:
+    """Sessions of which every one of these checks holds of what was materialized last."""
     known = instance.get_dynamic_partitions("session")
     if not known:
         return set()

@@ -15,7 +15,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from kalshi_pipeline import plan_retraining, rules, stages
 from kalshi_pipeline.assets import retraining
 from kalshi_pipeline.assets.partitions import register
-from kalshi_pipeline.assets.retraining import _passed
+from kalshi_pipeline.assets.retraining import SESSION_CHECKS, _passed
 from kalshi_pipeline.definitions import build_definitions
 from kalshi_pipeline.errors import CorruptFile
 from kalshi_pipeline.past import looked_forward
@@ -142,45 +142,77 @@ def test_a_session_with_a_role_or_a_seal_is_refused_in_a_sentence(
             assert said in str(failure.step_failure_data)
 
 
+def tell(
+    instance: dg.DagsterInstance, asset: str, session: str, *checks: str, passed: bool = True
+) -> None:
+    """An asset's partition was materialized and these checks looked at it."""
+    key = dg.AssetKey(asset.split("/"))
+    instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=session))
+    made = instance.fetch_materializations(
+        dg.AssetRecordsFilter(key, asset_partitions=[session]), limit=1
+    ).records[0]
+    target = AssetCheckEvaluationTargetMaterializationData(
+        storage_id=made.storage_id, run_id=made.run_id, timestamp=made.timestamp
+    )
+    for check in checks:
+        instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=key, check_name=check, passed=passed, partition=session,
+                blocking=True, target_materialization_data=target,
+            )
+        )  # fmt: skip
+
+
 def test_only_what_holds_of_the_present_content_counts_as_passed(
     tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = Home(instance, [], str(tmp_path))
     register(instance, ["904", "905"])
-
-    def tell(stage: str, session: str, *, passed: bool = True) -> None:
-        key = dg.AssetKey(stage)
-        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=session))
-        made = instance.fetch_materializations(
-            dg.AssetRecordsFilter(key, asset_partitions=[session]), limit=1
-        ).records[0]
-        target = AssetCheckEvaluationTargetMaterializationData(
-            storage_id=made.storage_id, run_id=made.run_id, timestamp=made.timestamp
-        )
-        instance.report_runless_asset_event(
-            dg.AssetCheckEvaluation(
-                asset_key=key, check_name="expectations", passed=passed, partition=session,
-                blocking=True, target_materialization_data=target,
-            )
-        )  # fmt: skip
-
-    assert _passed(instance) == set()
+    assert _passed(instance, SESSION_CHECKS) == set()
     for stage in stages.SESSION_STAGES:
-        assert _passed(instance) == set()
-        tell(stage, "904")
-        tell(stage, "905", passed=stage != stages.BOOKS)
-    assert _passed(instance) == {"904"}
+        assert _passed(instance, SESSION_CHECKS) == set()
+        tell(instance, stage, "904", "expectations")
+        tell(instance, stage, "905", "expectations", passed=stage != stages.BOOKS)
+    assert _passed(instance, SESSION_CHECKS) == {"904"}
     assert home.tick() == []  # nothing is trained
-    waits = plan_retraining.Due(RETRAINED, "planted, " * 40, "a" * 16)
+    waits = plan_retraining.Due(FORWARD_VALIDATION, "planted, " * 40, "a" * 16)
     monkeypatch.setattr(plan_retraining, "due", lambda *_: waits)
     assert home.tick() == [
-        (f"{plan}/retrained", "904", f"{plan}/retrained/904/{'a' * 16}")
+        (f"{plan}/forward_validation", "904", f"{plan}/forward_validation/904/{'a' * 16}")
         for plan in ("quick", "training_plan")
     ]
     made_anew = dg.AssetMaterialization(stages.TENSORS, partition="904")
     instance.report_runless_asset_event(made_anew)  # which no check has looked at
-    assert _passed(instance) == set()
+    assert _passed(instance, SESSION_CHECKS) == set()
     assert home.tick() == []
+
+
+def test_nothing_is_learned_after_a_look_that_did_not_stand_its_checks(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(instance, [], str(tmp_path))
+    arrived = {"904", "905", "906", "907", "908"}
+    register(instance, sorted(arrived))
+    monkeypatch.setattr(retraining, "_passed", lambda *_: arrived)
+    waits = plan_retraining.Due(RETRAINED, "validation has decayed: planted", "a" * 16)
+    monkeypatch.setattr(plan_retraining, "due", lambda *_: waits)
+    assert len(home.tick()) == 2 * len(arrived)
+    monkeypatch.undo()
+
+    monkeypatch.setattr(plan_retraining, "due", lambda *_: waits)
+    for stage in stages.SESSION_STAGES:
+        for session in arrived:
+            tell(instance, stage, session, "expectations")
+    assert home.tick() == []  # 904: no check has looked at any look
+    blocking = [rule.__name__ for rule, blocks in rules.OF_FORWARD.items() if blocks]
+    look = "quick/forward_validation"
+    tell(instance, look, "905", *blocking)
+    tell(instance, look, "906", blocking[0])
+    tell(instance, look, "907", *blocking, passed=False)
+    tell(instance, look, "908", *blocking)
+    tell(instance, look, "908")  # made anew, and not looked at yet
+    # by the other plan none has been looked at
+    assert home.tick() == [("quick/retrained", "905", f"quick/retrained/905/{'a' * 16}")]
 
 
 def test_what_is_damaged_of_one_session_holds_up_no_other(
