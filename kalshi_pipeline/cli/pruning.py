@@ -22,8 +22,8 @@ def add_warehouse_commands(actions: Any) -> None:
         actions, "prune", _prune_warehouse, "remove generations nothing needs any more",
         "List, and with --apply remove, published generations that nothing needs any more. What "
         "is current stays, the newest few before it, what was superseded only lately (a run may "
-        "still read it), what a checkpoint or evaluation that stays was made from, and what a "
-        "sealed session was opened for.",
+        "still read it), what those were made from, and every checkpoint: what was learned from "
+        "and chosen on stands nowhere else.",
     )  # fmt: skip
     pruning.add_argument(
         "--keep", type=_count, default=1, metavar="N",
@@ -69,7 +69,6 @@ def _days(text: str) -> int:
 
 def _prune_warehouse(options: argparse.Namespace) -> None:
     from kalshi_pipeline.storage import prune
-    from kalshi_pipeline.storage.seals import openings
 
     warehouse = open_warehouse(warehouse_root())
     old = prune.prunable(
@@ -77,7 +76,6 @@ def _prune_warehouse(options: argparse.Namespace) -> None:
         options.older_than_days * _DAY_MS,
         time.time_ns() // 1_000_000,
         keep=options.keep,
-        named=[opening.checkpoint for opening in openings(warehouse)],
     )
     told: list[dict[str, Any]] = []
     size_bytes = 0

@@ -4,9 +4,11 @@ A generation stays while any of this holds:
 
 * it is the current one, or among the newest few before it;
 * it has not been superseded for long: a run that resolved the pointer then may still read it;
-* a generation that stays was made from it, directly or by way of others: the books a checkpoint has
-  learned from stay with the checkpoint, and that with the evaluation which judged it;
-* somebody names it: a sealed session was opened for it.
+* one that stays for these reasons was made from it, directly or by way of others: the books the
+  present checkpoint has learned from, and that which an evaluation has judged;
+* it holds a checkpoint. What was learned from and chosen on stands nowhere else, and a session it
+  has seen is never clean forward again; nor can a sealed session be opened for another. It is
+  small: what it was made from may go.
 
 It goes as a whole: moved out of sight in one step, with the lock of its folder held alone, so that
 no writer can make it current in that moment; then it is deleted.
@@ -17,11 +19,13 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from kalshi_pipeline.errors import CorruptFile, InvalidName, NotPublished
+from kalshi_pipeline.storage.checkpoints import TRAINER
 from kalshi_pipeline.storage.folder_lock import locked
 from kalshi_pipeline.storage.publish import (
     CURRENT,
@@ -57,7 +61,7 @@ class Superseded:
 
 
 def prunable(
-    warehouse: Warehouse, older_than_ms: int, now_ms: int, *, keep: int, named: Iterable[str] = ()
+    warehouse: Warehouse, older_than_ms: int, now_ms: int, *, keep: int
 ) -> list[Superseded]:
     """Generations that nothing needs any more, in the order of their folders.
 
@@ -66,7 +70,9 @@ def prunable(
         older_than_ms: how long a generation must have been superseded.
         now_ms: Unix milliseconds.
         keep: how many of a partition's newest superseded generations stay in any case.
-        named: content hashes that stay, and all they were made from.
+
+    Raises:
+        CorruptFile: what one that stays was made from cannot be read, so that nothing can go.
     """
     stay: set[Path] = set()
     candidates: list[Superseded] = []
@@ -77,9 +83,11 @@ def prunable(
         gone = [entry for entry in old[keep:] if now_ms - entry.since_ms >= older_than_ms]
         stay |= folders - {entry.folder(warehouse) for entry in gone}
         candidates += gone
-    needed = _made_from(warehouse, stay, candidates, set(named))
-    left = [entry for entry in candidates if entry.generation not in needed]
-    return sorted(left, key=lambda entry: str(entry.folder(warehouse)))
+    needed = _made_from(warehouse, stay, candidates)
+    left = {
+        entry.folder(warehouse): entry for entry in candidates if entry.generation not in needed
+    }
+    return [left[folder] for folder in sorted(left) if not any(folder.rglob(TRAINER))]
 
 
 def remove(warehouse: Warehouse, entry: Superseded) -> bool:
@@ -142,23 +150,16 @@ def _superseded(warehouse: Warehouse, asset: str, partition: str | None) -> list
 
 
 def _made_from(
-    warehouse: Warehouse, stay: set[Path], candidates: list[Superseded], named: set[str]
+    warehouse: Warehouse, stay: Iterable[Path], candidates: Iterable[Superseded]
 ) -> set[str]:
     """Content hashes that what stays was made from, however far back."""
-    inputs = {entry.generation: _inputs(entry.folder(warehouse)) for entry in candidates}
-    waiting = [*named, *(name for folder in stay for name in _inputs(folder))]
+    folders = defaultdict(list)  # equal content may lie in several partitions, made of other inputs
+    for entry in candidates:
+        folders[entry.generation].append(entry.folder(warehouse))
+    waiting = list(stay)
     needed: set[str] = set()
     while waiting:
-        generation = waiting.pop()
-        if generation not in needed:
-            needed.add(generation)
-            waiting += inputs.get(generation, ())
+        inputs = set(read_manifest(waiting.pop())["recipe"]["inputs"].values())
+        waiting += [folder for name in inputs - needed for folder in folders[name]]
+        needed |= inputs
     return needed
-
-
-def _inputs(folder: Path) -> set[str]:
-    try:
-        recipe = read_manifest(folder)["recipe"]
-    except CorruptFile:
-        return set()
-    return set(recipe["inputs"].values())

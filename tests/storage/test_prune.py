@@ -11,10 +11,10 @@ import pytest
 
 from kalshi_pipeline import cli
 from kalshi_pipeline.errors import CorruptFile
+from kalshi_pipeline.storage.checkpoints import TRAINER
 from kalshi_pipeline.storage.folder_lock import locked
 from kalshi_pipeline.storage.prune import prunable, remove
 from kalshi_pipeline.storage.publish import CURRENT, MANIFEST, Recipe, Warehouse
-from kalshi_pipeline.storage.seals import Opening, open_session, openings
 
 DAY_MS = 86_400_000
 NOW_MS = 1_800_000_000_000
@@ -25,11 +25,12 @@ def warehouse(tmp_path):
     return Warehouse(tmp_path / "warehouse")
 
 
-def publish(warehouse, asset, content, *, days_ago, session="7", made_from=()):
+def publish(warehouse, asset, content, *, days_ago, session="7", made_from=(), inside="data.txt"):
     """Publish as if so many days before `NOW_MS`; the generation."""
     recipe = Recipe("1", {"content": content}, {f"input {n}": h for n, h in enumerate(made_from)})
     with warehouse.stage(asset, session, recipe) as staging:
-        (staging.folder / "data.txt").write_text(content)
+        (staging.folder / inside).parent.mkdir(exist_ok=True)
+        (staging.folder / inside).write_text(content)
     made = staging.generation
     when = (NOW_MS - days_ago * DAY_MS) / 1000
     for path in (made.folder / MANIFEST, warehouse.home(asset, session) / CURRENT):
@@ -37,10 +38,10 @@ def publish(warehouse, asset, content, *, days_ago, session="7", made_from=()):
     return made
 
 
-def old(warehouse, days=7, keep=0, named=()):
+def old(warehouse, days=7, keep=0):
     return [
         (entry.asset, entry.partition, entry.generation)
-        for entry in prunable(warehouse, days * DAY_MS, NOW_MS, keep=keep, named=named)
+        for entry in prunable(warehouse, days * DAY_MS, NOW_MS, keep=keep)
     ]
 
 
@@ -97,17 +98,47 @@ def test_what_a_present_checkpoint_and_evaluation_were_made_from_stays(warehouse
     assert {raw.content_hash, books.content_hash, phase.content_hash} < gone
 
 
-def test_what_a_sealed_session_was_opened_for_stays(warehouse):
+def test_every_checkpoint_stays_and_what_an_old_one_was_made_from_goes(warehouse):
     books = publish(warehouse, "books", "1", days_ago=90)
     phase = publish(
-        warehouse, "quick/phase_1", "1", days_ago=50, session=None, made_from=[books.content_hash]
-    )
+        warehouse, "quick/phase_1", "1", days_ago=50, session=None, made_from=[books.content_hash],
+        inside=f"seed_7/{TRAINER}",
+    )  # fmt: skip
     publish(warehouse, "books", "2", days_ago=40)
     publish(warehouse, "quick/phase_1", "2", days_ago=40, session=None)
-    open_session(warehouse, Opening(71, phase.content_hash, "quick", "the end", NOW_MS))
-    named = [look.checkpoint for look in openings(warehouse)]
-    assert old(warehouse, named=named) == []
-    assert len(old(warehouse)) == 2
+    assert old(warehouse) == [("books", "7", books.content_hash)]
+    assert phase.verified()
+
+
+def test_where_what_stays_cannot_say_what_it_was_made_from_nothing_goes(warehouse):
+    raw = publish(warehouse, "raw_messages", "1", days_ago=90)
+    publish(warehouse, "raw_messages", "2", days_ago=80)
+    present = publish(warehouse, "books", "1", days_ago=70, made_from=[raw.content_hash])
+    assert old(warehouse) == []
+    (present.folder / MANIFEST).unlink()
+    with pytest.raises(CorruptFile, match=present.content_hash):
+        old(warehouse)
+
+
+def test_content_made_twice_from_different_inputs_keeps_the_inputs_of_both(warehouse):
+    raw = [publish(warehouse, "raw_messages", str(n), days_ago=91 - n) for n in range(2)]
+    publish(warehouse, "raw_messages", "2", days_ago=60)
+    books = [
+        publish(
+            warehouse,
+            "books",
+            "1",
+            days_ago=85,
+            session=str(n + 1),
+            made_from=[raw[n].content_hash],
+        )
+        for n in range(2)
+    ]
+    assert books[0].content_hash == books[1].content_hash
+    for n in range(2):
+        publish(warehouse, "books", "2", days_ago=60, session=str(n + 1))
+    publish(warehouse, "notes", "1", days_ago=50, session=None, made_from=[books[0].content_hash])
+    assert old(warehouse) == []
 
 
 def test_where_the_pointer_is_damaged_everything_stays(warehouse):
