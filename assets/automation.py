@@ -17,21 +17,30 @@ def on_changed_inputs(together: str) -> "When[Any]":
 
     `AutomationCondition.eager()` would train again on equal data, forget a change that lands while
     training runs, and never start where the data was there first. An asset whose last execution
-    failed waits for another input, other code, or a person; a failed blocking check of an input
-    holds it back; several assets in a row are asked for one by one, each in a run of its own.
+    failed or was cancelled waits for another input, other code, or a person; a failed blocking
+    check of an input holds it back; several assets in a row are asked for one by one, each in a run
+    of its own.
 
     Args:
         together: value of `TOGETHER` of the runs that make this asset along with its inputs: what
             they change needs no answer.
     """
+    new = When.data_version_changed() & ~When.executed_with_root_target()
     # of a partitioned input the root target is known for one partition alone, the latest
     in_one = When.all_new_updates_have_run_tags(tag_values={TOGETHER: together})
-    answered = When.executed_with_root_target() | in_one
+    same_run = When.in_progress() | When.newly_updated() | When.execution_failed()
     changed = (
-        When.any_deps_match(When.data_version_changed() & ~answered) | When.code_version_changed()
+        When.any_deps_match(new & ~in_one)
+        | (When.any_deps_match(new & in_one) & ~same_run)  # a run of some of them, not of this one
+        | When.code_version_changed()
     )
-    wanted = (When.missing() & ~When.execution_failed()) | _unanswered(
-        changed, When.newly_requested() | When.any_deps_match(in_one)
+    # a run that was cancelled leaves no mark of its own: that one was begun is remembered
+    begun = When.newly_requested() | When.in_progress().newly_true()
+    # two "since" of an "or" and an "or" would share their memory: Dagster names them by that alone
+    other = ~(~changed & ~When.newly_missing())
+    tried = When.execution_failed() | begun.since(other)
+    wanted = (When.missing() & ~tried) | _unanswered(
+        changed, begun | (When.any_deps_match(in_one) & same_run)
     )
     # `all_deps_blocking_checks_passed` is content with one of an input's partitions
     failed = When.any_checks_match(~When.check_passed(), blocking_only=True)

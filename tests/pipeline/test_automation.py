@@ -1,5 +1,7 @@
 """When automation asks: on a graph like the pipeline's, with data that is changed at will."""
 
+from contextlib import contextmanager
+
 import dagster as dg
 import pytest
 
@@ -92,6 +94,18 @@ class World:
             tags={f"kalshi/{name}": value for name, value in tags.items()},
             raise_on_error=False,
         )
+
+    @contextmanager
+    def begun(self, name):
+        """A run of an asset that goes on, and is cancelled."""
+        job = self.definitions().resolve_implicit_global_asset_job_def()
+        run = self.instance.create_run_for_job(
+            job.get_subset(asset_selection={dg.AssetKey(name)}),
+            status=dg.DagsterRunStatus.STARTED,
+            asset_selection=frozenset({dg.AssetKey(name)}),
+        )
+        yield
+        self.instance.report_run_canceled(run)
 
     def record(self, session, held):
         """A recording comes, or comes again, with its books: what a sensor's run does."""
@@ -214,6 +228,40 @@ def test_what_failed_is_not_tried_for_ever_and_is_tried_with_other_inputs(world)
     world.fails = set()
     world.record("1", 4)
     assert world.settle() == [("phase_1", None), ("phase_2", None)]
+
+
+def test_what_was_cancelled_is_not_begun_again_before_another_input_or_a_person(world):
+    world.record("1", 2)
+    world.record("2", 2)
+    assert world.tick() == [("phase_1", None)]
+    with world.begun("phase_1"):  # as automation asked
+        assert world.tick() == []
+    assert world.settle() == []
+    world.record("1", 4)
+    assert world.tick() == [("phase_1", None)]
+    with world.begun("phase_1"):
+        world.record("2", 8)  # while it goes on
+        assert world.tick() == []
+    assert world.settle() == [("phase_1", None), ("phase_2", None)]
+
+
+def test_what_a_person_begins_and_cancels_is_left_alone(world):
+    world.fails = {"phase_1"}
+    world.record("1", 2)
+    world.record("2", 2)
+    assert world.settle() == [("phase_1", None)]
+    world.fails = set()
+    with world.begun("phase_1"):
+        assert world.tick() == []
+    assert world.settle() == []
+    world.run("phase_1")
+    assert world.settle() == [("phase_2", None)]
+
+
+def test_a_run_of_a_part_of_the_stages_is_followed_by_the_others(trained):
+    trained.content["1"] = 8
+    trained.run("raw", session="1", together="session")
+    assert trained.settle() == [("books", "1"), ("phase_1", None), ("phase_2", None)]
 
 
 def test_other_code_makes_again_what_was_made_and_nothing_that_was_not(trained):
