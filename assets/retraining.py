@@ -18,6 +18,7 @@ from kalshi_pipeline.assets.checks import finding_result, looked, session_checks
 from kalshi_pipeline.assets.groups import plan_group
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.published import columns_of, published, table_facts, table_metadata
+from kalshi_pipeline.assets.sensors import SESSION_TAG
 from kalshi_pipeline.assets.training import TrainingRun, trained
 from kalshi_pipeline.errors import CorruptFile
 from kalshi_pipeline.evaluation.ledger import JUDGED_SCHEMA
@@ -213,7 +214,7 @@ def retraining_sensor(plans: Iterable[Plan], root: str) -> dg.SensorDefinition:
                 run_key=f"{plan.name}/{due.output}/{session}/{due.key}",
                 partition_key=str(session),
                 asset_selection=[dg.AssetKey([plan.name, due.output])],
-                tags={"kalshi/session": str(session), "kalshi/because": due.because},
+                tags={SESSION_TAG: str(session), "kalshi/because": due.because},
             )
             for plan in going_on
             for session, due in _wanted(context, warehouse, plan, ready)

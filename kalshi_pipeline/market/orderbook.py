@@ -5,7 +5,7 @@ and stays in the cache while its frames pass. What speaks against a whole subscr
 from a short list. Sizes are exact integers and are never clamped: a change that would make a size
 negative ends the segment instead.
 
-The rules are those of `docs/ARCHITECTURE.md` (books) and reliability rules D1-D16; the twin that
+The rules are those of `docs/BOOKS.md` (books) and reliability rules D1-D16; the twin that
 the tests hold against this kernel is `tests/oracle/replay.py`.
 """
 
