@@ -47,6 +47,8 @@ RULES = {
     "secrets are in the environment and in nothing that is left behind": [
         "security/test_secret_canary.py::test_a_marked_password_is_in_nothing_that_is_left_behind",
         "recordings/test_postgres_faults.py::test_the_password_is_in_no_text",
+        "security/test_postgres_programs.py::"
+        "test_a_password_that_is_not_encoded_is_refused_and_not_repeated",
         "pipeline/test_instance_storage.py::"
         "test_a_database_that_does_not_answer_is_named_without_its_password",
         "security/test_files.py::test_no_tracked_file_holds_a_secret",
