@@ -29,7 +29,7 @@ MODULES = {
 }
 PROGRAM = """
 from tiny.kernels import scale
-print(scale(3.0), sum(scale.stats.cache_hits.values()))
+print(scale(3.0), sum(scale.compiled.stats.cache_hits.values()))
 """
 
 

@@ -12,7 +12,8 @@ BASE = {"compiled", "config", "errors", "names", "feature_table"}
 DATA = BASE | {"market", "recordings", "books", "features", "suitability"}
 # component -> what of the project it may import
 MAY_IMPORT = {
-    "compiled": set(),
+    "compiled": {"compiler"},  # at the first call of a kernel
+    "compiler": {"compiled"},
     "config": set(),
     "errors": set(),
     "names": BASE,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kalshi_pipeline.compiled import _CacheFiles
+from kalshi_pipeline.compiler import _CacheFiles
 from tests.test_compiled import MODULES, environment
 
 PROGRAM = """

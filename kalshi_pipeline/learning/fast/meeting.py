@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numba import config, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from kalshi_pipeline.compiled import lane_part
+from kalshi_pipeline.compiled import intrinsic, lane_part
 
 CACHE_LINE = 8  # whole numbers in one: flags of two threads do not share it
 LEFT = -1  # the flag of a thread that will not come
@@ -39,11 +38,13 @@ def _type_store(_: Any, flags: Any, at: Any, value: Any) -> Any:
     return types.void(flags, types.int64, types.int64), _generate_store
 
 
+@intrinsic(_type_load)
 def load(flags: NDArray[np.int64], at: int) -> int:
     """Read a flag; what its writer wrote before it is seen after it."""
     return int(flags[at])
 
 
+@intrinsic(_type_store)
 def store(flags: NDArray[np.int64], at: int, value: int) -> None:
     """Write a flag; what was written before it is seen by whoever reads it."""
     flags[at] = value
@@ -56,8 +57,6 @@ def _no_yield() -> int:
 give_way: Any = getattr(os, "sched_yield", _no_yield)
 
 if not getattr(config, "DISABLE_JIT"):  # noqa: B009 - unknown to the type checker
-    load = cast(Any, intrinsic(_type_load))
-    store = cast(Any, intrinsic(_type_store))
     # a symbol of the C library, because a pointer would keep the kernel out of Numba's cache
     give_way = (
         lane_part(_no_yield)

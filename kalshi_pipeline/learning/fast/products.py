@@ -6,14 +6,15 @@ code then takes several times as long to compile.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import config, types
+from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from kalshi_pipeline.compiled import intrinsic
 
 _CHAR, _LONG = ir.IntType(8), ir.IntType(64)
 _POINTER = _CHAR.as_pointer()
@@ -66,6 +67,7 @@ def _type_multiply(
     return types.void(left, flag, right, flag, out), _generate_multiply
 
 
+@intrinsic(_type_multiply)
 def multiply(
     left: NDArray[np.float32],
     left_turned: bool,
@@ -83,7 +85,3 @@ def multiply(
         out: contiguous; overwritten.
     """
     np.matmul(left.T if left_turned else left, right.T if right_turned else right, out=out)
-
-
-if not getattr(config, "DISABLE_JIT"):  # noqa: B009 - unknown to the type checker
-    multiply = cast(Any, intrinsic(_type_multiply))
