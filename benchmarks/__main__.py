@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from benchmarks.timing import Row
 
 RESULTS = Path(__file__).with_name("results.json")
-STAGES = ("books", "ingest", "features", "scale", "environment", "learning", "plan", "evaluation")
+STAGES = (
+    "definitions",
+    "books",
+    "ingest",
+    "features",
+    "scale",
+    "environment",
+    "learning",
+    "plan",
+    "evaluation",
+)
 SESSION, QUICK_SESSION = 32, 25  # of the training plan, generated
 
 
@@ -64,6 +74,7 @@ def stages_of(*, quick: bool) -> dict[str, Callable[[Material], list[Row]]]:
     """Name -> measurement; slow stages get fewer rounds, a quick rollout a quarter of the steps."""
     from benchmarks import (
         books,
+        definitions,
         environment,
         evaluation,
         features,
@@ -79,6 +90,7 @@ def stages_of(*, quick: bool) -> dict[str, Callable[[Material], list[Row]]]:
     seldom = Effort(1, 0.05) if quick else Effort(3, 0.1)
     ppo = replace(CONFIG.ppo, n_steps=16) if quick else CONFIG.ppo
     return {
+        "definitions": partial(definitions.measure, effort=seldom),
         "books": partial(books.measure, effort=often),
         "ingest": partial(ingest.measure, effort=seldom),
         "features": partial(features.measure, effort=often),

@@ -13,7 +13,7 @@ from kalshi_pipeline.plans import load_plan, plan_names
 from tests.pipeline.asset_graph import SNAPSHOT, asset_graph
 
 SESSION_FLOW = ["raw_messages", "books", "feature_tensors", "suitable_markets"]
-HEAVY = "torch stable_baselines3 great_expectations pandas duckdb matplotlib gymnasium"
+HEAVY = "torch stable_baselines3 great_expectations pandas duckdb matplotlib gymnasium numba"
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +117,22 @@ def test_loading_the_definitions_imports_nothing_heavy():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_definitions_take_less_than_100_mb_beside_dagster():
+    program = """
+import dagster
+from pathlib import Path
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+before = resident()
+from kalshi_pipeline.definitions import defs
+defs.resolve_asset_graph()
+print(resident() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert 10_000_000 < int(done.stdout) < 100_000_000
