@@ -415,6 +415,8 @@ def test_x07_writers_in_several_processes_agree(tmp_path):
         assert len(set(same)) == 1
         texts = [f"new {number}" for number in range(50)]
         unequal = pool.starmap(_publish_in_a_process, [(str(tmp_path), text) for text in texts])
+        pool.close()  # a pool that is left terminates its processes, which some ignore: whoever
+        pool.join()  # started this one ignored SIGINT, and Dagster made SIGTERM the same
     assert seen(Warehouse(tmp_path)) in texts
     assert finished(tmp_path) == {CURRENT, *(f"gen={name}" for name in {*same, *unequal})}
 
