@@ -131,7 +131,7 @@ def test_a_marked_password_is_in_nothing_that_is_left_behind(whole, tmp_path, po
         assert "cannot be read" in said
         assert "***" in said or "does not exist" in said
         shown = str(live.graphql(INFO)) + said + "\n".join(live.failures(absent))
-        assert "EnvSwitchedStorage" in shown
+        assert "PostgresRunStorage" in shown
         assert not marked(shown)
     left = place / "warehouse" / "raw_messages"
     assert list(left.rglob("messages.parquet")), "it was read from the database"
