@@ -16,6 +16,8 @@ from kalshi_pipeline import cli
 from tests.deployment import Deployment, deployed, wait_until
 from tests.postgres import ENCODED, PASSWORD, Server
 
+# no database is named after a mark: names may be told, passwords not
+# Databases are told by their names, so none is named after a mark.
 MARKS = ("canary", PASSWORD, ENCODED, "Y2FuYXJ5")  # as it is, as the URL has it, in base64
 SESSIONS = ("901", "902", "903")
 STAGES = ("raw_messages", "books", "feature_tensors", "suitable_markets")
@@ -68,7 +70,7 @@ def found_in_database(server: Server, name: str) -> list[str]:
 @pytest.fixture
 def collector(postgres: Server, pipeline_home, monkeypatch) -> str:
     """A collector's database with the sessions of the quick plan; the reader's URL."""
-    name = postgres.create("canary_source")
+    name = postgres.create("collected")
     monkeypatch.setenv("DATABASE_URL", postgres.url(name, user="postgres"))
     assert cli.main(["sessions", "export", *SESSIONS, "--to-postgres"]) == 0
     with postgres.admin(name) as rows:
@@ -111,7 +113,7 @@ def test_a_marked_password_is_in_nothing_that_is_left_behind(whole, tmp_path, po
     place = tmp_path / "deployment"
     secrets = {
         "DATABASE_URL": postgres.url(collector),
-        "DAGSTER_POSTGRES_URL": postgres.create_owned("canary_dagster"),
+        "DAGSTER_POSTGRES_URL": postgres.create_owned("watched"),
     }
     assert all(marked(url) for url in secrets.values())
     with deployed(place, **secrets) as live:
@@ -138,7 +140,7 @@ def test_a_marked_password_is_in_nothing_that_is_left_behind(whole, tmp_path, po
     assert bool(list(place.rglob("report.html"))) is whole
     assert list((place / "dagster_home").rglob("*.err")), "what steps print is searched too"
     assert found_in_files(place) == []
-    assert found_in_database(postgres, "canary_dagster") == []
+    assert found_in_database(postgres, "watched") == []
 
 
 def test_the_search_finds_what_is_there(tmp_path, postgres):
@@ -146,7 +148,7 @@ def test_the_search_finds_what_is_there(tmp_path, postgres):
     pq.write_table(pa.table({"note": [PASSWORD] * 3}), tmp_path / "a.parquet", compression="zstd")
     (tmp_path / "fine.txt").write_text("nothing to see")
     assert {path.name for path in found_in_files(tmp_path)} == {"log.txt", "a.parquet"}
-    name = postgres.create("canary_search", "CREATE TABLE event_logs (event text)")
+    name = postgres.create("searched", "CREATE TABLE event_logs (event text)")
     with psycopg.connect(postgres.url(name, user="postgres"), autocommit=True) as rows:
         rows.execute("INSERT INTO event_logs VALUES (%s), ('fine')", [PASSWORD])
     assert len(found_in_database(postgres, name)) == 1
