@@ -16,7 +16,6 @@ from kalshi_pipeline import cli
 from tests.deployment import Deployment, deployed, wait_until
 from tests.postgres import ENCODED, PASSWORD, Server
 
-# no database is named after a mark: names may be told, passwords not
 # Databases are told by their names, so none is named after a mark.
 MARKS = ("canary", PASSWORD, ENCODED, "Y2FuYXJ5")  # as it is, as the URL has it, in base64
 SESSIONS = ("901", "902", "903")
