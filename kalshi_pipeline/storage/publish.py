@@ -18,11 +18,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,10 +29,31 @@ from typing import IO, Any
 
 from kalshi_pipeline.errors import CorruptFile, DiskFull, InvalidName, NotPublished
 from kalshi_pipeline.names import session_id
+from kalshi_pipeline.storage.files import (
+    MANIFEST,
+    STAGING,
+    Files,
+    canonical_json,
+    file_sha256,
+    remember_sha256,
+)
 from kalshi_pipeline.storage.folder_lock import locked
+from kalshi_pipeline.storage.generation import (
+    EXPORTS,
+    Generation,
+    content_hash_of,
+    is_intact,
+    read_manifest,
+)
 from kalshi_pipeline.storage.staged_file import StagedFile, Written, buffered
+from kalshi_pipeline.storage.whole_folder import write_folder_once
 
-MANIFEST, CURRENT, EXPORTS, STAGING = "manifest.json", "CURRENT", "exports", ".staging"
+__all__ = [
+    "CURRENT", "EXPORTS", "LAYOUT_VERSION", "MANIFEST", "STAGING", "Files", "Generation", "Recipe",
+    "Staging", "Warehouse", "canonical_json", "file_sha256", "read_manifest",
+]  # fmt: skip
+
+CURRENT = "CURRENT"
 LAYOUT_VERSION = 2
 
 _ASSET = re.compile(r"[a-z][a-z0-9_]{0,63}(/[a-z][a-z0-9_]{0,63}){0,3}", re.ASCII)
@@ -60,43 +80,6 @@ class Recipe:
         return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Generation:
-    """One published version of a partition.
-
-    Args:
-        folder: where its files lie.
-        content_hash: hash of its content, 16 hex digits.
-        summary: what the stage said about it (row counts and the like).
-        recipe_digest: recipe it was last published for.
-        reused: True where it was found, not made.
-    """
-
-    folder: Path
-    content_hash: str
-    summary: Mapping[str, Any]
-    recipe_digest: str
-    reused: bool = False
-
-    def path(self, name: str) -> Path:
-        """One of its files, its bytes checked against the manifest.
-
-        Raises:
-            CorruptFile: missing, or not the bytes that were published.
-        """
-        return _checked(self.folder, name)
-
-    def verified(self) -> Path:
-        """Its folder, once every file in it is known to be what was published.
-
-        Raises:
-            CorruptFile: a file is missing, or not the bytes that were published.
-        """
-        for name in read_manifest(self.folder)["files"]:
-            self.path(name)
-        return self.folder
-
-
 @dataclass
 class Staging:
     """A folder being filled; it becomes a generation when its `with` block ends well."""
@@ -119,8 +102,8 @@ class Staging:
         """Files that were hashed as they were written are known where they have been moved to."""
         for name, told in self.written.items():
             path = folder / name
-            if told.describes(path):
-                _verified[_identity(path)] = told.sha256
+            if path.exists() and told.describes(path):
+                remember_sha256(path, told.sha256)
 
     @property
     def generation(self) -> Generation:
@@ -130,39 +113,17 @@ class Staging:
         return self.published
 
 
-class Files:
-    """The file calls publishing depends on: a seam where tests make the k-th one fail."""
-
-    def write(self, path: Path, content: bytes) -> None:
-        """Write a whole file and flush it to the device."""
-        with path.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def sync(self, path: Path) -> None:
-        """Flush a file or folder to the device."""
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def rename(self, source: Path, target: Path) -> None:
-        """Move a folder; fails where the target exists."""
-        source.rename(target)
-
-    def replace(self, source: Path, target: Path) -> None:
-        """Move a file over another in one step."""
-        source.replace(target)
-
-
 class Warehouse:
     """The published outputs under one root folder."""
 
     def __init__(self, root: Path, files: Files | None = None) -> None:
         self.root = root.resolve()
         self.files = files or Files()
+
+    @property
+    def address(self) -> str:
+        """What opens this warehouse again, here or on another machine."""
+        return str(self.root)
 
     @contextmanager
     def stage(self, asset: str, partition: str | None, recipe: Recipe) -> Iterator[Staging]:
@@ -207,19 +168,45 @@ class Warehouse:
             raise NotPublished(
                 f"{where} has not been materialized yet", session=partition, rule=asset
             )
-        folder = home / f"gen={pointer['generation']}"
-        return Generation(
-            folder, pointer["generation"], read_manifest(folder)["summary"], pointer["recipe"], True
-        )
+        content_hash, recipe = pointer["generation"], pointer["recipe"]
+        folder = home / f"gen={content_hash}"
+        fetch = self._fetcher(folder)
+        summary = read_manifest(folder)["summary"]
+        return Generation(folder, content_hash, summary, recipe, True, fetch)
 
     def made_from(self, asset: str, partition: str | None, recipe: Recipe) -> Generation | None:
         """The current generation if it was made from exactly this recipe and is undamaged."""
         try:
             generation = self.current(asset, partition)
+            same = generation.recipe_digest == recipe.digest and self._is_whole(generation.folder)
         except (NotPublished, CorruptFile):
             return None
-        same = generation.recipe_digest == recipe.digest and _intact(generation.folder)
         return generation if same else None
+
+    def names(self, pattern: str) -> list[Path]:
+        """Where things lie that match a pattern below the root, in order; `at_hand` brings them."""
+        return sorted(self.root.glob(pattern))
+
+    def notes(self, pattern: str) -> list[Path]:
+        """Files that are written once and match a pattern below the root: every machine's."""
+        return self.names(pattern)
+
+    def share(self, path: Path) -> None:
+        """Let other machines see a note that was written."""
+
+    def at_hand(self, path: Path) -> Path:
+        """A file or a claimed folder of the warehouse, here if it is anywhere."""
+        return path
+
+    def claim(self, folder: Path, contents: Mapping[str, bytes]) -> bool:
+        """Write a folder that nothing changes any more; of several at once, one is told it was.
+
+        Args:
+            folder: its path in the warehouse.
+            contents: file name -> UTF-8 text.
+        """
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return not folder.exists() and write_folder_once(folder, contents, self.files)
 
     def sweep(self, now_ms: int, older_than_ms: int = 86_400_000) -> int:
         """Remove what crashed runs left unfinished; returns how many folders and files."""
@@ -251,18 +238,34 @@ class Warehouse:
         return home
 
     def _pointer(self, home: Path) -> dict[str, str] | None:
-        path = home / CURRENT
-        try:
-            pointer = json.loads(path.read_bytes())
-        except FileNotFoundError:
+        content, path = self._read_pointer(home)
+        if content is None:
             return None
+        try:
+            pointer = json.loads(content)
         except ValueError as error:
-            raise CorruptFile("the CURRENT pointer is damaged", value=str(path)) from error
+            raise CorruptFile("the CURRENT pointer is damaged", value=path) from error
         fields = pointer if isinstance(pointer, dict) else {}
         generation, recipe = (str(fields.get(name)) for name in ("generation", "recipe"))
         if not _HASH.fullmatch(generation):
-            raise CorruptFile("the CURRENT pointer names no generation", value=str(path))
+            raise CorruptFile("the CURRENT pointer names no generation", value=path)
         return {"generation": generation, "recipe": recipe}
+
+    def _read_pointer(self, home: Path) -> tuple[bytes | None, str]:
+        # its content, if there is one, and what errors call it
+        path = home / CURRENT
+        try:
+            return path.read_bytes(), str(path)
+        except FileNotFoundError:
+            return None, str(path)
+
+    def _fetcher(self, folder: Path) -> Callable[[str], None] | None:  # noqa: ARG002
+        # what brings files of a generation here, its manifest being here
+        return None
+
+    def _is_whole(self, folder: Path) -> bool:
+        # whether nothing of a published generation is missing or damaged
+        return is_intact(folder)
 
     def _publish(self, home: Path, staging: Staging, recipe: Recipe) -> Generation:
         summary = json.loads(canonical_json(staging.summary))  # as a reader will see it
@@ -272,7 +275,7 @@ class Warehouse:
             if path.is_file():
                 name = path.relative_to(staging.folder).as_posix()
                 files[name] = {"sha256": staging.sha256(name), "bytes": path.stat().st_size}
-        content_hash = _content_hash(files, summary)
+        content_hash = content_hash_of(files, summary)
         manifest = {
             "layout_version": LAYOUT_VERSION,
             "content_hash": content_hash,
@@ -290,16 +293,17 @@ class Warehouse:
             staging.remember(target)
             self.files.sync(home)
             self._point(home, staging, {"generation": content_hash, "recipe": recipe.digest})
-        return Generation(target, content_hash, summary, recipe.digest)
+        fetch = self._fetcher(target)
+        return Generation(target, content_hash, summary, recipe.digest, fetch=fetch)
 
     def _move(self, folder: Path, target: Path) -> None:
-        if target.exists() and not _intact(target):
+        if target.exists() and not is_intact(target):
             with suppress(FileNotFoundError):  # another run repairs it too
                 self.files.rename(target, _beside(folder))
         try:
             self.files.rename(folder, target)
         except OSError:
-            if not _intact(target):
+            if not is_intact(target):
                 raise
             # equal content was published before, or by another run in this moment
 
@@ -311,43 +315,6 @@ class Warehouse:
         finally:
             temporary.unlink(missing_ok=True)
         self.files.sync(home)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a generation.
-
-    Raises:
-        CorruptFile: it is missing, not a manifest, or not the one its content hash was made from.
-    """
-    path = folder / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_bytes())
-        declared = _content_hash(manifest["files"], manifest["summary"])
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CorruptFile("a generation has no readable manifest", value=str(path)) from error
-    if folder.name != f"gen={declared}":
-        raise CorruptFile(
-            "a manifest is not the one that was published", rule="content_hash", value=str(path)
-        )
-    return manifest
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spare bytes: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _content_hash(files: Mapping[str, Mapping[str, Any]], summary: Mapping[str, Any]) -> str:
-    hashes = {
-        name: entry["sha256"] for name, entry in files.items() if not name.startswith(f"{EXPORTS}/")
-    }
-    return hashlib.sha256(canonical_json([hashes, summary]).encode()).hexdigest()[:16]
 
 
 def _beside(folder: Path) -> Path:
@@ -363,38 +330,3 @@ def _disk_full(home: Path, staged: Path) -> DiskFull:
         "make room and run again",
         value=str(home),
     )
-
-
-def _intact(folder: Path) -> bool:
-    try:
-        for name in read_manifest(folder)["files"]:
-            _checked(folder, name)
-    except CorruptFile:
-        return False
-    return True
-
-
-# sha256 of files by what changes whenever their bytes do
-_verified: dict[tuple[str, int, int, int], str] = {}
-
-
-def _identity(path: Path) -> tuple[str, int, int, int]:
-    status = path.stat()
-    return str(path), status.st_ino, status.st_ctime_ns, status.st_size
-
-
-def _checked(folder: Path, name: str) -> Path:
-    path = folder / name
-    declared = read_manifest(folder)["files"].get(name)
-    try:  # another process may be setting the folder aside
-        if declared is None:
-            raise FileNotFoundError
-        key = _identity(path)
-        if key not in _verified:
-            _verified[key] = file_sha256(path)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise CorruptFile("a published file is missing", value=str(path)) from error
-    if _verified[key] != declared["sha256"]:
-        message = "a published file is not the bytes its manifest declares"
-        raise CorruptFile(message, rule="sha256", value=str(path))
-    return path

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kalshi_pipeline.errors import CorruptFile
-from kalshi_pipeline.storage.publish import MANIFEST, STAGING, Files, canonical_json
+from kalshi_pipeline.storage.files import MANIFEST, STAGING, Files, canonical_json
 
 MAX_FILE_BYTES = 256 << 20  # what is read into memory at once
 MAX_MANIFEST_BYTES = 1 << 20

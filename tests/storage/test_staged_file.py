@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kalshi_pipeline.storage import publish, staged_file
+from kalshi_pipeline.storage import files, publish, staged_file
 from kalshi_pipeline.storage.publish import Recipe, Warehouse
 from kalshi_pipeline.storage.staged_file import StagedFile, Written
 
@@ -105,7 +105,7 @@ def test_what_a_writer_told_is_published_without_reading_it_again(tmp_path, monk
     # nor by whoever reads it next in this process
     assert staging.generation.path("data").read_bytes() == b"content"
     monkeypatch.undo()
-    publish._verified.clear()
+    files._known.clear()
     assert staging.generation.verified() == staging.generation.folder
 
 
@@ -115,5 +115,5 @@ def test_a_file_changed_after_its_writer_told_is_read_again(tmp_path):
             file.write(b"content")
         os.utime(staging.folder / "data", ns=(0, 0))
         (staging.folder / "data").write_bytes(b"another")
-    publish._verified.clear()
+    files._known.clear()
     assert staging.generation.path("data").read_bytes() == b"another"
