@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 import dagster as dg
 
@@ -21,7 +20,7 @@ from kalshi_pipeline.errors import RecordingError, StorageError
 from kalshi_pipeline.plans import Plan
 from kalshi_pipeline.recordings.arrivals import Sight, Watch, database_sights, folder_sights
 from kalshi_pipeline.recordings.folder import Recording, RecordingFolders
-from kalshi_pipeline.resources.environment import open_warehouse
+from kalshi_pipeline.resources.environment import open_warehouse, warehouse_folder
 from kalshi_pipeline.resources.notices import ON_FAILURE, tell_command
 from kalshi_pipeline.resources.recordings import Recordings
 from kalshi_pipeline.storage.journal import FAILURES, append_line
@@ -119,7 +118,7 @@ def run_failures(context: dg.RunFailureSensorContext, recordings: Recordings) ->
     }
     told = "; ".join(map(str, failed))
     context.log.error(f"run {run.run_id} of {run.job_name}: {told}")
-    append_line(Path(recordings.warehouse) / FAILURES, canonical_json(record))
+    append_line(warehouse_folder(recordings.warehouse) / FAILURES, canonical_json(record))
     if problem := tell_command(canonical_json(record)):
         context.log.warning(f"{ON_FAILURE}: {problem}")
 

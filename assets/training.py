@@ -65,7 +65,7 @@ def trained(
         progress.touch()
         extras = {
             "plan": plan.name, "phase": phase.name, "session": phase.partition,
-            "warehouse": str(warehouse.root),
+            "warehouse": warehouse.address,
             "niceness": config.niceness, "reports": config.reports,
         }  # fmt: skip
         try:

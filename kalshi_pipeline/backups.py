@@ -35,13 +35,14 @@ class Deployed:
 
     Args:
         home: `DAGSTER_HOME`.
-        warehouse: root of everything published.
+        warehouse: root of everything published; None where an object store has it, whose own
+            versions and copies are its backup.
         postgres: environment of PostgreSQL's programs (`PATH`, `PGHOST`, `PGPASSWORD`, ...), where
             Dagster's state lies there.
     """
 
     home: Path
-    warehouse: Path
+    warehouse: Path | None
     postgres: dict[str, str] | None = None
 
 
@@ -65,6 +66,8 @@ def back_up(deployed: Deployed, folder: Path) -> int:
         shutil.rmtree(folder / _BEFORE, ignore_errors=True)
     finally:
         shutil.rmtree(state, ignore_errors=True)
+    if deployed.warehouse is None:
+        return 0
     (folder / _WAREHOUSE).mkdir(exist_ok=True, mode=0o700)
     (folder / _WAREHOUSE).chmod(0o700)  # the folder itself may be somebody's mount: it stays so
     return _copy_folder(deployed.warehouse, folder / _WAREHOUSE)
@@ -79,13 +82,13 @@ def restore(folder: Path, deployed: Deployed) -> None:
     state, warehouse = folder / _STATE, folder / _WAREHOUSE
     if not state.exists():  # interrupted as the new one was put into its place
         state = folder / _BEFORE
-    if not state.is_dir() or not warehouse.is_dir():
+    if not state.is_dir() or (deployed.warehouse and not warehouse.is_dir()):
         raise StorageError("no backup lies here", value=str(folder))
     dumped = (state / _DUMP).is_file()
     if dumped != (deployed.postgres is not None):
         where = "in PostgreSQL: set DAGSTER_POSTGRES_URL" if dumped else "in SQLite: unset it"
         raise StorageError(f"the state of this backup lies {where}", value=str(folder))
-    for place in (deployed.home, deployed.warehouse):
+    for place in _places(deployed):
         if place.exists() and any(place.iterdir()):
             raise StorageError("something is here already; move it away first", value=str(place))
     if deployed.postgres is not None:
@@ -93,13 +96,18 @@ def restore(folder: Path, deployed: Deployed) -> None:
              "--dbname", deployed.postgres["PGDATABASE"], str(state / _DUMP))  # fmt: skip
     left_out = shutil.ignore_patterns(_DUMP)
     shutil.copytree(state, deployed.home, ignore=left_out, dirs_exist_ok=True)
-    shutil.copytree(warehouse, deployed.warehouse, dirs_exist_ok=True)
+    if deployed.warehouse:
+        shutil.copytree(warehouse, deployed.warehouse, dirs_exist_ok=True)
+
+
+def _places(deployed: Deployed) -> list[Path]:
+    return [place for place in (deployed.home, deployed.warehouse) if place]
 
 
 def _refuse_within(deployed: Deployed, folder: Path) -> None:
     for name in (_STATE, _WAREHOUSE):
         target = (folder / name).resolve()
-        for source in (deployed.home.resolve(), deployed.warehouse.resolve()):
+        for source in (place.resolve() for place in _places(deployed)):
             if target.is_relative_to(source) or source.is_relative_to(target):
                 raise StorageError(
                     f"a backup must lie apart from {source}, which it is of", value=str(folder)

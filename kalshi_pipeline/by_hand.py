@@ -159,7 +159,7 @@ def train(
     """
     from kalshi_pipeline.learning.phase_run import train_run
     from kalshi_pipeline.learning.ppo import device_of
-    from kalshi_pipeline.learning.run_checkpoints import load_snapshot
+    from kalshi_pipeline.learning.run_checkpoints import RUN, load_snapshot
     from kalshi_pipeline.learning.runs import RunKey, open_run
     from kalshi_pipeline.learning.trials import recorder
     from kalshi_pipeline.storage.sb3 import export_sb3_zip
@@ -192,6 +192,7 @@ def train(
         recipe.digest,
     )  # fmt: skip
     with open_run(warehouse.root, key, now_ms, warehouse.files) as run:
+        warehouse.share(run.folder / RUN)
         result = train_run(
             run, settings, universe, judged, parent,
             resume=snapshot, progress=watching.progress, stop=watching.stop,

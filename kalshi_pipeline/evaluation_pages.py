@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kalshi_pipeline.by_hand import EVALUATIONS
-from kalshi_pipeline.errors import NotPublished, UnreadableReport
+from kalshi_pipeline.errors import InvalidName, NotPublished, UnreadableReport
 from kalshi_pipeline.plan_stages import EVALUATION
 from kalshi_pipeline.storage.publish import CURRENT, Warehouse
 
@@ -33,7 +34,7 @@ def find_evaluation(warehouse: Warehouse, which: str) -> Path:
     """
     if which == LATEST:
         return _latest(warehouse)
-    if (warehouse.root / which / EVALUATION / CURRENT).is_file():
+    with suppress(InvalidName, NotPublished):
         return warehouse.current(f"{which}/{EVALUATION}").verified()
     path = Path(which)
     folder = path if path.is_dir() else path.parent
@@ -112,11 +113,12 @@ def _events(folder: Path, policy: str) -> frozenset[tuple[int, str]] | None:
 
 def _latest(warehouse: Warehouse) -> Path:
     plans = [
-        warehouse.current(pointer.parent.relative_to(warehouse.root).as_posix()).folder
-        for pointer in warehouse.root.glob(f"*/{EVALUATION}/{CURRENT}")
+        warehouse.current(pointer.parent.relative_to(warehouse.root).as_posix())
+        for pointer in warehouse.names(f"*/{EVALUATION}/{CURRENT}")
     ]
     by_hand = [path.parent for path in (warehouse.root / EVALUATIONS).glob(f"*/{REPORT}")]
-    made = [folder for folder in (*plans, *by_hand) if (folder / REPORT).is_file()]
+    published = [generation.at_hand(REPORT).parent for generation in plans]
+    made = [folder for folder in (*published, *by_hand) if (folder / REPORT).is_file()]
     if not made:
         raise NotPublished("nothing has been evaluated yet", value=str(warehouse.root))
     return max(made, key=lambda folder: ((folder / REPORT).stat().st_mtime_ns, folder.name))

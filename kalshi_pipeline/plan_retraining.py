@@ -252,8 +252,7 @@ def _times(warehouse: Warehouse, session: int) -> tuple[int, int]:
 
 
 def _retrained(warehouse: Warehouse, plan: Plan) -> Iterator[tuple[int, Generation]]:
-    home = warehouse.home(phase_name(plan, RETRAINED))
-    for pointer in sorted(home.glob(f"session=*/{CURRENT}")):
+    for pointer in warehouse.names(f"{phase_name(plan, RETRAINED)}/session=*/{CURRENT}"):
         session = pointer.parent.name.partition("=")[2]
         yield int(session), warehouse.current(phase_name(plan, RETRAINED), session)
 

@@ -91,6 +91,7 @@ def train_phase(
         return found
 
     from kalshi_pipeline.learning.phase_run import train_run
+    from kalshi_pipeline.learning.run_checkpoints import RUN
     from kalshi_pipeline.learning.runs import RunKey, open_run
     from kalshi_pipeline.learning.trials import recorder
 
@@ -110,6 +111,7 @@ def train_phase(
                 plan.name, phase.name, seed, phase.algorithm, phase.sessions, digests[seed]
             )
             runs.append(held.enter_context(open_run(warehouse.root, key, now_ms, warehouse.files)))
+            warehouse.share(runs[-1].folder / RUN)
             results[seed] = train_run(
                 runs[-1], _run_settings(plan, phase, seed), universe, judged, first,
                 progress=partial(progress, seed), stop=stop,

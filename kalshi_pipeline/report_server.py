@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from kalshi_pipeline.errors import CorruptFile, KalshiPipelineError
-from kalshi_pipeline.storage.publish import Generation, Warehouse
+from kalshi_pipeline.errors import KalshiPipelineError, StorageError
+from kalshi_pipeline.storage.publish import MANIFEST, Generation, Warehouse
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -76,11 +76,11 @@ class _Entry:
     says: str = ""
 
 
-def read_page(root: Path, path: str) -> bytes | None:
+def read_page(warehouse: Warehouse, path: str) -> bytes | None:
     """A page of a warehouse.
 
     Args:
-        root: of the warehouse, itself resolved.
+        warehouse: whose page.
         path: of the page, relative to the root, `/` between its parts.
 
     Returns:
@@ -92,7 +92,7 @@ def read_page(root: Path, path: str) -> bytes | None:
     shape = next((found for known in _SHAPES if (found := known.fullmatch(path))), None)
     if shape is None:
         return None
-    file = root / path
+    file = warehouse.at_hand(warehouse.root / path)
     try:
         # a link anywhere on the way would make the two differ
         if file.resolve(strict=True) != file or not file.is_file():
@@ -100,6 +100,7 @@ def read_page(root: Path, path: str) -> bytes | None:
         if file.stat().st_size > MAX_PAGE_BYTES:
             return None
         if generation := shape.groupdict().get("hash"):
+            warehouse.at_hand(file.with_name(MANIFEST))
             file = Generation(file.parent, generation, {}, "", True).path(file.name)
         return file.read_bytes()
     except FileNotFoundError:
@@ -150,8 +151,8 @@ def application(warehouse: Warehouse) -> Starlette:
 
     def other(request: Request) -> Response:
         try:
-            page = read_page(warehouse.root, request.path_params["path"])
-        except (CorruptFile, OSError, ValueError):
+            page = read_page(warehouse, request.path_params["path"])
+        except (StorageError, OSError, ValueError):
             return PlainTextResponse("this page is damaged: run its asset again", 500, _HEADERS)
         if page is None:
             return PlainTextResponse("there is no such page", 404, _HEADERS)
@@ -192,7 +193,7 @@ def serve(warehouse: Warehouse, port: int) -> None:
 
 def _entries(warehouse: Warehouse) -> Iterator[_Entry]:
     root = warehouse.root
-    for pointer in sorted(root.glob("*/evaluation/CURRENT")):
+    for pointer in warehouse.names("*/evaluation/CURRENT"):
         asset = pointer.parent.relative_to(root).as_posix()
         if found := _current(warehouse, asset, None):
             page = (found.folder / "report.html").relative_to(root).as_posix()
@@ -203,7 +204,7 @@ def _entries(warehouse: Warehouse) -> Iterator[_Entry]:
         yield _Entry("Evaluations by hand", path, file.parent.name)
     for file in sorted(root.glob("comparisons/*.html")):
         yield _Entry("Comparisons", file.relative_to(root).as_posix(), file.stem)
-    for pointer in sorted(root.glob("data_docs/*/session=*/CURRENT"), key=_session):
+    for pointer in sorted(warehouse.names("data_docs/*/session=*/CURRENT"), key=_session):
         session, stage = _session(pointer)
         if found := _current(warehouse, f"data_docs/{stage}", str(session)):
             page = (found.folder / "index.html").relative_to(root).as_posix()

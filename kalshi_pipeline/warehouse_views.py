@@ -109,10 +109,11 @@ def refresh_views(warehouse: Warehouse) -> Path:
 def _view(table: PublishedTable, outputs: Iterable[_Output]) -> View:
     parts = []
     for output, generation in _sound(outputs):
-        path = generation.folder / table.file
+        if output.asset.rpartition("/")[2] != table.asset:
+            continue
         # one published before its stage made this file is left out
-        if output.asset.rpartition("/")[2] == table.asset and path.is_file():
-            parts.append(Part(path, output.keys))
+        if table.file in read_manifest(generation.folder)["files"]:
+            parts.append(Part(generation.at_hand(table.file), output.keys))
     return View(
         str(table.view),
         table.says,
@@ -123,7 +124,7 @@ def _view(table: PublishedTable, outputs: Iterable[_Output]) -> View:
 
 
 def _outputs(warehouse: Warehouse) -> Iterator[_Output]:
-    for pointer in sorted(warehouse.root.glob(f"*/*/{CURRENT}")):
+    for pointer in warehouse.names(f"*/*/{CURRENT}"):
         home = pointer.parent.relative_to(warehouse.root).as_posix()
         asset, _, session = home.partition("/session=")
         if session and asset not in stages.SESSION_STAGES:
@@ -198,7 +199,7 @@ def _feature_sample(outputs: Iterable[_Output]) -> pa.Table:
     for output, generation in _sound(outputs):
         if output.asset != stages.TENSORS:
             continue
-        tensors = read_tensors(generation.folder)
+        tensors = read_tensors(generation.whole())
         count = len(tensors.step_row)
         steps = np.linspace(0, count - 1, min(count, SAMPLE_STEPS)).astype(np.int64)
         columns: dict[str, Any] = {
@@ -272,7 +273,7 @@ def _reports(reports: Mapping[str, _Output]) -> pa.Table:
                 "claims_profit": report["verdict"]["claim"],
                 "generated": report["generated"],
                 "policy": report["policy"],
-                "page": str(generation.folder / "report.html"),
+                "page": str(generation.at_hand("report.html")),
             }
         )
     return _rows(rows)

@@ -1,7 +1,10 @@
 """What the environment says; read here and nowhere else.
 
 `KALSHI_RECORDINGS`  one or more folders of recordings, separated like `PATH`
-`KALSHI_WAREHOUSE`   root of everything published
+`KALSHI_WAREHOUSE`   root of everything published: a folder, or `s3://bucket/prefix`
+`KALSHI_CACHE`       where this machine keeps its copy of a warehouse in an object store
+`AWS_*`              where that store is and how it is asked (AWS_ENDPOINT_URL, AWS_REGION,
+                     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, ...); its client reads them itself
 `KALSHI_REPORT_PORT`  where `kalshi report serve` listens on loopback, and where links lead
 `DATABASE_URL`       PostgreSQL database of a collector, read and never written by the pipeline
 `DATABASE_URL_POOLED`  the same database behind a transaction pooler: preferred for reading
@@ -13,18 +16,21 @@ Dagster's own processes read this too, so nothing heavy is imported before it is
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import kalshi_pipeline
-from kalshi_pipeline.errors import KalshiPipelineError
+from kalshi_pipeline.errors import KalshiPipelineError, StorageError
 
 if TYPE_CHECKING:
     from kalshi_pipeline.recordings.sources import SessionSources
     from kalshi_pipeline.storage.publish import Warehouse
 
+_URL = re.compile(r"(s3|gs|az)://[\w.-]+(/[\w.=-]+)*", re.ASCII)
 REPORT_PORT = 3002  # beside Dagster, 3000, and its viewer, 3001
 
 
@@ -37,7 +43,39 @@ def warehouse_root() -> str:
     """Root of the warehouse: the variable, else `warehouse/` of the checkout, else of here."""
     checkout = Path(kalshi_pipeline.__file__).parents[1]
     home = checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
-    return os.environ.get("KALSHI_WAREHOUSE") or str(home / "warehouse")
+    return _sound(os.environ.get("KALSHI_WAREHOUSE") or str(home / "warehouse"))
+
+
+def is_shared(root: str) -> bool:
+    """Whether a warehouse's root is in an object store."""
+    return "://" in root
+
+
+def warehouse_folder(root: str) -> Path:
+    """Folder of this machine for a warehouse: the warehouse itself, or its copy of a shared one.
+
+    Another store is another folder, be it one of equal names at another address.
+    """
+    if not is_shared(root):
+        return Path(root)
+    url = _sound(root)
+    told = f"{url} {os.environ.get('AWS_ENDPOINT_URL', '')}"
+    name = re.sub(r"[^a-z0-9]+", "-", url.partition("://")[2].lower()).strip("-")[:60]
+    copies = os.environ.get("KALSHI_CACHE") or Path.home() / ".cache" / "kalshi-pipeline"
+    return Path(copies, f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:8]}").absolute()
+
+
+def _sound(root: str) -> str:
+    # what is not a folder names a store and a place in it: credentials have their own variables
+    if not is_shared(root):
+        return root
+    url = root.rstrip("/")
+    if not _URL.fullmatch(url):
+        raise StorageError(
+            "KALSHI_WAREHOUSE is neither a folder nor an address like s3://bucket/prefix, without "
+            "a name, a password or an option in it"
+        )
+    return url
 
 
 def report_port() -> int:
@@ -79,8 +117,6 @@ def dagster_home() -> Path:
     Raises:
         StorageError: the variable is not set.
     """
-    from kalshi_pipeline.errors import StorageError
-
     if not os.environ.get("DAGSTER_HOME"):
         raise StorageError("DAGSTER_HOME must name the folder of Dagster's instance")
     return Path(os.environ["DAGSTER_HOME"])
@@ -97,8 +133,6 @@ def dagster_postgres_environment() -> dict[str, str] | None:
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
     from psycopg.pq import Conninfo
-
-    from kalshi_pipeline.errors import StorageError
 
     url = dagster_postgres_url()
     if url is None:
@@ -128,11 +162,18 @@ def open_sources(roots: list[str], warehouse: str, *, database: bool = True) -> 
     from kalshi_pipeline.recordings.sources import SessionSources
 
     url = database_url() if database else None
-    return SessionSources([Path(root) for root in roots], Path(warehouse) / "generated", url)
+    return SessionSources(
+        [Path(root) for root in roots], warehouse_folder(warehouse) / "generated", url
+    )
 
 
 def open_warehouse(root: str) -> Warehouse:
     """The warehouse under a root."""
+    if is_shared(root):
+        from kalshi_pipeline.storage.object_store import ObjectStore
+        from kalshi_pipeline.storage.shared import SharedWarehouse
+
+        return SharedWarehouse(ObjectStore(_sound(root)), warehouse_folder(root))
     from kalshi_pipeline.storage.publish import Warehouse
 
     return Warehouse(Path(root))

@@ -234,7 +234,7 @@ def test_reading_changes_nothing(warehouse, pages):
 
     before = everything()
     for path in (*pages, "nothing", "../x"):
-        read_page(warehouse.root, path)
+        read_page(warehouse, path)
     assert everything() == before
 
 

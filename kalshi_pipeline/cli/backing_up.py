@@ -10,6 +10,7 @@ from kalshi_pipeline.cli.shared import command
 from kalshi_pipeline.resources.environment import (
     dagster_home,
     dagster_postgres_environment,
+    is_shared,
     warehouse_root,
 )
 
@@ -45,10 +46,12 @@ def _restore(options: argparse.Namespace) -> None:
 
     deployed = _deployed()
     restore(options.folder, deployed)
-    print(f"restored: {deployed.home} and {deployed.warehouse}")
+    print(f"restored: {deployed.home} and {deployed.warehouse or 'no warehouse: a store has it'}")
 
 
 def _deployed() -> Deployed:
     from kalshi_pipeline.backups import Deployed
 
-    return Deployed(dagster_home(), Path(warehouse_root()), dagster_postgres_environment())
+    root = warehouse_root()
+    folder = None if is_shared(root) else Path(root)
+    return Deployed(dagster_home(), folder, dagster_postgres_environment())

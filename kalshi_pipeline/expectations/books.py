@@ -248,7 +248,7 @@ def _off_tick(prices: list[Row], markets: Mapping[str, Market]) -> dict[str, Row
 
 
 def _session(books: Generation, markets: list[Row]) -> Row:
-    said, folder = books.summary, books.folder
+    said, folder = books.summary, books.whole()
     quarantine = Source(folder / "quarantine.parquet", QUARANTINE_SCHEMA, ("reason",))
     reasons = query(
         "SELECT reason, count(*) AS n FROM quarantine GROUP BY ALL", {"quarantine": quarantine}

@@ -232,7 +232,7 @@ def _course(books: Generation, tensors: Generation, own: pa.Table) -> Facts:
     rows: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     for first, end in zip(own["first_row"].to_pylist(), own["end_row"].to_pylist(), strict=True):
         rows.append(np.asarray(steps[slice(*np.searchsorted(steps, [first, end]))]))
-    at_steps = read_rows(books.folder, ("time_ms", "bid_bp", "ask_bp")).take(
+    at_steps = read_rows(books.whole(), ("time_ms", "bid_bp", "ask_bp")).take(
         pa.array(np.concatenate(rows))
     )
     time_ms, bid, ask = (at_steps[n].to_numpy() for n in ("time_ms", "bid_bp", "ask_bp"))

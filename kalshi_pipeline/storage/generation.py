@@ -56,6 +56,13 @@ class Generation:
             self.fetch(name)
         return path
 
+    def whole(self) -> Path:
+        """Its folder with every file in it as it lies here, not compared with the manifest."""
+        if self.fetch is not None:
+            for name in read_manifest(self.folder)["files"]:
+                self.at_hand(name)
+        return self.folder
+
     def verified(self) -> Path:
         """Its folder, once every file in it is known to be what was published.
 

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kalshi_pipeline.errors import CorruptFile, InvalidName, NotPublished
+from kalshi_pipeline.errors import CorruptFile, InvalidName, NotPublished, StorageError
 from kalshi_pipeline.storage.checkpoints import TRAINER
 from kalshi_pipeline.storage.folder_lock import locked
 from kalshi_pipeline.storage.publish import (
@@ -34,6 +34,7 @@ from kalshi_pipeline.storage.publish import (
     Warehouse,
     read_manifest,
 )
+from kalshi_pipeline.storage.shared import SharedWarehouse
 
 _GENERATION = "gen="
 _PARTITION = "session="
@@ -73,7 +74,14 @@ def prunable(
 
     Raises:
         CorruptFile: what one that stays was made from cannot be read, so that nothing can go.
+        StorageError: the warehouse is shared: no lock of this machine holds off the others' runs.
     """
+    if isinstance(warehouse, SharedWarehouse):
+        raise StorageError(
+            "a warehouse in an object store is not pruned; this machine's copy of it can be "
+            "removed whenever nothing runs",
+            value=str(warehouse.root),
+        )
     stay: set[Path] = set()
     candidates: list[Superseded] = []
     for asset, partition in _homes(warehouse):

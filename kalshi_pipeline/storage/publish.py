@@ -195,8 +195,12 @@ class Warehouse:
         """Let other machines see a note that was written."""
 
     def at_hand(self, path: Path) -> Path:
-        """A file or a claimed folder of the warehouse, here if it is anywhere."""
+        """A file of the warehouse, here if it is anywhere."""
         return path
+
+    def claimed(self, folder: Path) -> Path:
+        """A claimed folder, here if it is anywhere."""
+        return folder
 
     def claim(self, folder: Path, contents: Mapping[str, bytes]) -> bool:
         """Write a folder that nothing changes any more; of several at once, one is told it was.

@@ -17,7 +17,7 @@ from typing import Any
 from kalshi_pipeline.errors import AlreadyOpened, CorruptFile
 from kalshi_pipeline.names import session_id
 from kalshi_pipeline.storage.publish import Warehouse, canonical_json
-from kalshi_pipeline.storage.whole_folder import read_folder, write_folder_once
+from kalshi_pipeline.storage.whole_folder import read_folder
 
 SEALS = "seals"
 _SEALED, _OPENED = "sealed", "opened"
@@ -55,7 +55,8 @@ def seal(warehouse: Warehouse, session: int, sealed_ms: int, before: Sequence[st
         before: what has looked at it already.
     """
     note = {"session": session, "sealed_ms": sealed_ms, "before": list(before)}
-    return _once(warehouse, session, _SEALED, {_SEAL: canonical_json(note).encode()})
+    folder = _home(warehouse, session) / _SEALED
+    return warehouse.claim(folder, {_SEAL: canonical_json(note).encode()})
 
 
 def looked_at_when_sealed(warehouse: Warehouse, session: int) -> tuple[str, ...]:
@@ -64,7 +65,7 @@ def looked_at_when_sealed(warehouse: Warehouse, session: int) -> tuple[str, ...]
     Raises:
         CorruptFile: what was written of it is damaged.
     """
-    folder = _home(warehouse, session) / _SEALED
+    folder = warehouse.claimed(_home(warehouse, session) / _SEALED)
     if not folder.exists():
         return ()
     try:
@@ -75,7 +76,7 @@ def looked_at_when_sealed(warehouse: Warehouse, session: int) -> tuple[str, ...]
 
 def is_sealed_by_hand(warehouse: Warehouse, session: int) -> bool:
     """Whether `seal` was called for it in this warehouse."""
-    return (_home(warehouse, session) / _SEALED).is_dir()
+    return warehouse.claimed(_home(warehouse, session) / _SEALED).is_dir()
 
 
 def opening_of(warehouse: Warehouse, session: int) -> Opening | None:
@@ -84,7 +85,7 @@ def opening_of(warehouse: Warehouse, session: int) -> Opening | None:
     Raises:
         CorruptFile: what was written of it is damaged.
     """
-    folder = _home(warehouse, session) / _OPENED
+    folder = warehouse.claimed(_home(warehouse, session) / _OPENED)
     if not folder.exists():
         return None
     try:
@@ -96,7 +97,7 @@ def opening_of(warehouse: Warehouse, session: int) -> Opening | None:
 
 def openings(warehouse: Warehouse) -> tuple[Opening, ...]:
     """Every look at a sealed session, by session."""
-    found = (warehouse.root / SEALS).glob(f"session=*/{_OPENED}")
+    found = warehouse.names(f"{SEALS}/session=*/{_OPENED}")
     sessions = sorted(session_id(path.parent.name.partition("=")[2]) for path in found)
     looks = (opening_of(warehouse, session) for session in sessions)
     return tuple(look for look in looks if look is not None)
@@ -112,7 +113,7 @@ def open_session(warehouse: Warehouse, opening: Opening) -> Opening:
         AlreadyOpened: it was opened for another checkpoint.
     """
     content = {_OPENING: canonical_json(asdict(opening)).encode()}
-    if _once(warehouse, opening.session, _OPENED, content):
+    if warehouse.claim(_home(warehouse, opening.session) / _OPENED, content):
         return opening
     first = opening_of(warehouse, opening.session)
     if first is None or first.checkpoint != opening.checkpoint:
@@ -127,9 +128,3 @@ def open_session(warehouse: Warehouse, opening: Opening) -> Opening:
 
 def _home(warehouse: Warehouse, session: int) -> Path:
     return warehouse.root / SEALS / f"session={session_id(session)}"
-
-
-def _once(warehouse: Warehouse, session: int, name: str, contents: dict[str, bytes]) -> bool:
-    home = _home(warehouse, session)
-    home.mkdir(parents=True, exist_ok=True)
-    return not (home / name).exists() and write_folder_once(home / name, contents, warehouse.files)

@@ -134,6 +134,7 @@ def record_rows(warehouse: Warehouse, trials: pa.Table) -> Path:
         sink = io.BytesIO()
         pq.write_table(trials, sink, compression="zstd")
         replace_file(path, sink.getvalue(), warehouse.files)
+    warehouse.share(path)  # also where it was written before, and a crash came first
     return path
 
 
@@ -153,7 +154,7 @@ def read_trials(warehouse: Warehouse, *, without: str | None = None) -> pa.Table
 
 
 def _files(warehouse: Warehouse, without: str | None) -> Iterator[Path]:
-    for path in sorted((warehouse.root / TRIALS).glob("*.parquet")):
+    for path in warehouse.notes(f"{TRIALS}/*.parquet"):
         match = _NAME.fullmatch(path.name)
         if match is None:
             raise CorruptFile("a file of the trials ledger has no name of one", value=str(path))

@@ -1,0 +1,168 @@
+"""An object store, by the five calls that a warehouse in one needs.
+
+Every call is one step for whoever looks: an object is there whole or as it was before. What fails
+says which object and what kind of failure it was, and nothing of what the store or its client said:
+their words hold addresses and request signatures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kalshi_pipeline.errors import CorruptFile, StorageError
+
+PATIENCE_S = 60.0
+LARGEST_READ_BYTES = 64 << 20  # of what is read into memory at once
+_CHUNK_BYTES = 8 << 20
+_TRIES = 8
+_STATUS = re.compile(r"status code: ([0-9]{3})")
+_MEANINGS = {
+    "400": "it takes the request for a wrong one: look at AWS_REGION",
+    "401": "it does not know these credentials",
+    "403": "it refuses these credentials: look at AWS_ACCESS_KEY_ID and its rights to the bucket",
+    "404": "it has no such bucket",
+    "429": "it is asked too often",
+    "503": "it is asked too often, or out of service",
+}
+
+
+class ObjectStore:
+    """Objects under one address; a seam where tests make the k-th call fail.
+
+    Args:
+        url: of the bucket and what comes before every key, `s3://bucket/prefix`.
+        patience_s: how long a call that fails for a passing reason is tried again.
+
+    Where it is and with what credentials it is asked, its client reads from `AWS_*`.
+    """
+
+    def __init__(self, url: str, patience_s: float = PATIENCE_S) -> None:
+        self.url = url.rstrip("/")
+        self._patience_s = patience_s
+
+    def address(self, key: str) -> str:
+        """What errors call an object."""
+        return f"{self.url}/{key}"
+
+    def read(self, key: str) -> bytes | None:
+        """A small object; None where there is none.
+
+        Raises:
+            CorruptFile: it is larger than anything that is read so.
+            StorageError: the store does not answer, or refuses.
+        """
+        with self._said(key):
+            try:
+                found = self._client.get(key)
+            except FileNotFoundError as error:
+                _raise_without_bucket(error)
+                return None
+            if found.meta["size"] > LARGEST_READ_BYTES:
+                raise CorruptFile("an object is larger than any", value=self.address(key))
+            return bytes(found.bytes())
+
+    def download(self, key: str, target: Path) -> str | None:
+        """Write an object to a file, piece by piece; its sha256, None where there is none.
+
+        The file is as old as the object.
+
+        Raises:
+            StorageError: the store does not answer, or refuses.
+        """
+        digest = hashlib.sha256()
+        with self._said(key):
+            try:
+                found = self._client.get(key)
+            except FileNotFoundError as error:
+                _raise_without_bucket(error)
+                return None
+            with target.open("wb") as file:
+                for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
+                    piece = bytes(chunk)
+                    digest.update(piece)
+                    file.write(piece)
+            made_s = found.meta["last_modified"].timestamp()
+        os.utime(target, (made_s, made_s))
+        return digest.hexdigest()
+
+    def put(self, key: str, content: bytes | Path) -> None:
+        """Write an object, in the place of one that was there.
+
+        Raises:
+            StorageError: the store does not answer, or refuses.
+        """
+        with self._said(key):
+            self._client.put(key, content, chunk_size=_CHUNK_BYTES)
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Write an object unless there is one already: of several at once, one is told it was.
+
+        Raises:
+            StorageError: the store does not answer, refuses, or knows no conditional writes.
+        """
+        from obstore.exceptions import AlreadyExistsError
+
+        with self._said(key):
+            try:
+                self._client.put(key, content, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                # or this write, whose answer was lost, tried again
+                return self.read(key) == content
+        return True
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Key -> bytes of every object in a folder, whatever is below it; "" = of all.
+
+        Raises:
+            StorageError: the store does not answer, or refuses.
+        """
+        with self._said(prefix):
+            pages = self._client.list(prefix or None)
+            return {str(entry["path"]): int(entry["size"]) for page in pages for entry in page}
+
+    @cached_property
+    def _client(self) -> Any:  # made where it is first used: a process that forks has none yet
+        from obstore.store import from_url
+
+        with self._said(""):
+            return from_url(
+                self.url,
+                # an address without encryption is used where AWS_ENDPOINT_URL names one
+                client_options={"allow_http": True, "connect_timeout": timedelta(seconds=10)},
+                retry_config={
+                    "max_retries": _TRIES, "retry_timeout": timedelta(seconds=self._patience_s),
+                },
+            )  # fmt: skip
+
+    @contextmanager
+    def _said(self, key: str) -> Iterator[None]:
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (BaseError, FileNotFoundError, ValueError) as error:
+            status = _STATUS.search(str(error))
+            told = f"it answers {status[1]}" if status else "it cannot be reached"
+            meaning = _MEANINGS.get(status[1] if status else "", "")
+            reason = StorageError(
+                f"the object store fails: {meaning or told}; run again when it is well",
+                rule=type(error).__name__,
+                value=self.address(key),
+            )
+        else:
+            return
+        raise reason  # outside: an error that is chained would be shown with it
+
+
+def _raise_without_bucket(error: FileNotFoundError) -> None:
+    # a bucket that is not there is no empty warehouse
+    if "NoSuchBucket" in str(error):
+        raise error
