@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+from tests.object_store import ObjectStoreServer, running_object_store
 from tests.postgres import Server, running_server
 
 ROOT = Path(__file__).parents[1]
@@ -67,6 +68,20 @@ def postgres() -> Iterator[Server]:
     with running_server() as server:
         if server is None:
             pytest.skip("no PostgreSQL on this machine")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreServer]:
+    """An S3 server of this process's own, which the environment names; ended at the end."""
+    pytest.importorskip("obstore", reason="object storage is an extra: make scale")
+    pytest.importorskip("moto", reason="the S3 server of the tests is an extra: make scale")
+    with (
+        running_object_store(tmp_path_factory.mktemp("object_store")) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
         yield server
 
 

@@ -187,6 +187,7 @@ class SharedWarehouse(Warehouse):
                 self.store.put(self._stored(target, name, entry["sha256"]), folder / name)
             self.store.put(self._key(target / MANIFEST), folder / MANIFEST)
         theirs = read_manifest(target)["files"] if published else ours
+        target.mkdir(exist_ok=True)
         for name, entry in ours.items():
             if theirs.get(name, {}).get("sha256") == entry["sha256"]:  # else an export
                 (target / name).parent.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ from kalshi_pipeline.storage.publish import (
     Warehouse,
     canonical_json,
 )
+from tests.storage.places import FailingFiles, Place, StorePlace
 
 OLD, NEW = Recipe("1", {"k": 1}, {"up": "a"}), Recipe("1", {"k": 1}, {"up": "b"})
 DAY_MS = 86_400_000
@@ -46,38 +47,6 @@ class Unflushed(Files):
 
     def sync(self, path: Path) -> None:
         pass
-
-
-class FailingFiles(Files):
-    """Calls of the seam, the k-th of which fails: at once, or half-way through a write."""
-
-    def __init__(self, at: int, fail: Callable[[], None]) -> None:
-        self.calls, self._at, self._fail = 0, at, fail
-
-    def _count(self) -> bool:
-        self.calls += 1
-        return self.calls == self._at
-
-    def write(self, path: Path, content: bytes) -> None:
-        if self._count():
-            path.write_bytes(content[: len(content) // 2])
-            self._fail()
-        super().write(path, content)
-
-    def sync(self, path: Path) -> None:
-        if self._count():
-            self._fail()
-        super().sync(path)
-
-    def rename(self, source: Path, target: Path) -> None:
-        if self._count():
-            self._fail()
-        super().rename(source, target)
-
-    def replace(self, source: Path, target: Path) -> None:
-        if self._count():
-            self._fail()
-        super().replace(source, target)
 
 
 def fill(folder: Path, text: str) -> None:
@@ -120,48 +89,61 @@ def unfinished(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.parent.name == STAGING]
 
 
-def finished(root: Path) -> set[str]:
-    return {path.name for path in (root / "books" / "session=32").iterdir()}
+def finished(place: Place, name: str = ".") -> set[str]:
+    return {path.split("/")[0] for path in place.files(name, "books/session=32")}
 
 
-def calls_of_one_publication(root: Path) -> int:
+def calls_of_one_publication(place: Place) -> int:
     files = FailingFiles(0, lambda: None)
-    publish(Warehouse(root, files), "new")
+    publish(place.open("counted", files), "new")
     return files.calls
+
+
+# a store's put counts twice: it may fail before it or after it
+CALLS = {"folder": 10, "store": 18}
+EVERY_CALL = pytest.mark.parametrize(
+    ("place", "k"),
+    [
+        pytest.param(kind, k, marks=pytest.mark.scale if kind == "store" else ())
+        for kind, calls in CALLS.items()
+        for k in range(1, calls + 1)
+    ],
+    indirect=["place"],
+)
 
 
 # --- the usual way
 
 
-def test_what_was_published_is_what_is_read(tmp_path):
-    warehouse = Warehouse(tmp_path)
+def test_what_was_published_is_what_is_read(place):
+    warehouse = place.open()
     published = publish(warehouse, "one")
     read = warehouse.current("books", "32")
     assert not published.reused
     assert read.reused
     assert (read.content_hash, read.summary) == (published.content_hash, published.summary)
     assert read.path("table.txt").read_text() == "one"
-    assert finished(tmp_path) == {CURRENT, f"gen={published.content_hash}"}
-    assert not unfinished(tmp_path)
+    assert finished(place) == {CURRENT, f"gen={published.content_hash}"}
+    assert not unfinished(place.folder)
 
 
-def test_nothing_published_says_what_to_materialize(tmp_path):
+def test_nothing_published_says_what_to_materialize(place):
     with pytest.raises(NotPublished, match="books of session 32 has not been materialized"):
-        Warehouse(tmp_path).current("books", "32")
+        place.open().current("books", "32")
     with pytest.raises(NotPublished, match="quick/phase_1 has not been materialized"):
-        Warehouse(tmp_path).current("quick/phase_1")
+        place.open().current("quick/phase_1")
 
 
-def test_an_error_inside_the_block_publishes_nothing(tmp_path):
-    warehouse = Warehouse(tmp_path)
+def test_an_error_inside_the_block_publishes_nothing(place):
+    warehouse = place.open()
     with pytest.raises(ZeroDivisionError):
         publish_half(warehouse, ZeroDivisionError())
     assert seen(warehouse) is None
-    assert not unfinished(tmp_path)
+    assert not unfinished(place.folder)
 
 
-def test_equal_content_is_one_generation_and_new_content_moves_the_pointer(tmp_path):
-    warehouse = Warehouse(tmp_path)
+def test_equal_content_is_one_generation_and_new_content_moves_the_pointer(place):
+    warehouse = place.open()
     first, again = publish(warehouse, "one", OLD), publish(warehouse, "one", NEW)
     assert again.folder == first.folder
     other = publish(warehouse, "two")
@@ -169,8 +151,8 @@ def test_equal_content_is_one_generation_and_new_content_moves_the_pointer(tmp_p
     assert first.verified() == first.folder  # a reader that began before keeps what it read
 
 
-def test_partitions_do_not_touch_each_other(tmp_path):
-    warehouse = Warehouse(tmp_path)
+def test_partitions_do_not_touch_each_other(place):
+    warehouse = place.open()
     publish(warehouse, "one", partition="32")
     publish(warehouse, "two", partition="33")
     publish(warehouse, "none", partition=None)
@@ -181,8 +163,8 @@ def test_partitions_do_not_touch_each_other(tmp_path):
 # --- what the content hash is of
 
 
-def test_the_hash_covers_files_names_and_summary(tmp_path):
-    warehouse = Warehouse(tmp_path)
+def test_the_hash_covers_files_names_and_summary(place):
+    warehouse = place.open()
 
     def published(name: str, text: str, rows: int) -> str:
         with warehouse.stage("books", "32", OLD) as staging:
@@ -215,8 +197,8 @@ def test_exports_are_kept_and_checked_but_not_hashed(tmp_path):
         one.path("exports/model.zip")
 
 
-def test_the_summary_returned_is_the_summary_read_later(tmp_path):
-    warehouse = Warehouse(tmp_path)
+def test_the_summary_returned_is_the_summary_read_later(place):
+    warehouse = place.open()
     with warehouse.stage("books", "32", OLD) as staging:
         staging.summary.update(pair=(1, 2), sessions={10: "a", 9: "b"})
     assert staging.generation.summary == warehouse.current("books", "32").summary
@@ -226,8 +208,8 @@ def test_the_summary_returned_is_the_summary_read_later(tmp_path):
 # --- the memo
 
 
-def test_only_an_equal_recipe_is_found_again(tmp_path):
-    warehouse = Warehouse(tmp_path)
+def test_only_an_equal_recipe_is_found_again(place):
+    warehouse = place.open()
     recipe = Recipe("1", {"a": 1, "b": {"c": 2}}, {"x": "h", "y": "i"})
     publish(warehouse, "one", recipe)
     reordered = Recipe("1", {"b": {"c": 2}, "a": 1}, {"y": "i", "x": "h"})
@@ -244,8 +226,8 @@ def test_only_an_equal_recipe_is_found_again(tmp_path):
     assert warehouse.made_from("books", "33", recipe) is None
 
 
-def test_an_equal_output_of_another_recipe_is_remembered_for_the_later_one(tmp_path):
-    warehouse = Warehouse(tmp_path)
+def test_an_equal_output_of_another_recipe_is_remembered_for_the_later_one(place):
+    warehouse = place.open()
     publish(warehouse, "one", OLD)
     publish(warehouse, "one", NEW)
     assert warehouse.made_from("books", "32", NEW)
@@ -255,60 +237,68 @@ def test_an_equal_output_of_another_recipe_is_remembered_for_the_later_one(tmp_p
 # --- crash and disk faults at the k-th call
 
 
-def test_one_publication_is_a_handful_of_calls(tmp_path):
-    # two files, one folder, manifest, staging, rename, home, pointer, replace, home
-    assert calls_of_one_publication(tmp_path) == 10
+@pytest.mark.parametrize(
+    ("place", "calls"),
+    [pytest.param(k, n, marks=pytest.mark.scale if k == "store" else ()) for k, n in CALLS.items()],
+    indirect=["place"],
+)
+def test_one_publication_is_a_handful_of_calls(place, calls):
+    # in a folder: two files, one folder, manifest, staging, rename, home, pointer, replace, home;
+    # in a store: two files, one folder, manifest, staging, what is there, four puts that count
+    # twice (two files, manifest, pointer) and, before the last, three files moved, home
+    assert calls_of_one_publication(place) == calls
 
 
 @pytest.mark.parametrize("before", [None, "old"])
-@pytest.mark.parametrize("k", range(1, 11))
-def test_x01_a_crash_at_any_call_leaves_the_old_or_the_new_whole(tmp_path, k, before):
-    expected = publish(Warehouse(tmp_path / "elsewhere"), "new", NEW).content_hash
+@EVERY_CALL
+def test_x01_a_crash_at_any_call_leaves_the_old_or_the_new_whole(place, k, before):
+    expected = publish(place.open("elsewhere"), "new", NEW).content_hash
     if before:
-        publish(Warehouse(tmp_path), before, OLD)
+        publish(place.open(), before, OLD)
 
     def crash() -> None:
         raise Crash
 
     with pytest.raises(Crash):
-        publish(Warehouse(tmp_path, FailingFiles(k, crash)), "new", NEW)
-    assert seen(Warehouse(tmp_path)) in {before, "new"}
-    assert publish(Warehouse(tmp_path), "new", NEW).content_hash == expected
-    assert seen(Warehouse(tmp_path)) == "new"
-    assert not unfinished(tmp_path)
+        publish(place.open(files=FailingFiles(k, crash)), "new", NEW)
+    assert seen(place.reader()) in {before, "new"}
+    assert publish(place.open(), "new", NEW).content_hash == expected
+    assert seen(place.reader()) == "new"
+    assert not unfinished(place.folder)
 
 
 KILLED = """
 import os, sys
 from pathlib import Path
+from tests.storage.places import Place, StorePlace
 from tests.storage.test_publish import NEW, FailingFiles, publish
-from kalshi_pipeline.storage.publish import Warehouse
-root = Path(sys.argv[1])
-for k in range(1, int(sys.argv[2]) + 1):
+folder, calls, url = sys.argv[1:]
+place = StorePlace(Path(folder), url) if url else Place(Path(folder))
+for k in range(1, int(calls) + 1):
     child = os.fork()
     if child == 0:
-        publish(Warehouse(root / str(k), FailingFiles(k, lambda: os._exit(9))), "new", NEW)
+        publish(place.open(str(k), FailingFiles(k, lambda: os._exit(9))), "new", NEW)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9, k
 """
 
 
-def test_x01_a_killed_process_leaves_the_old_or_the_new_whole(tmp_path):
-    calls = calls_of_one_publication(tmp_path / "elsewhere")
+def test_x01_a_killed_process_leaves_the_old_or_the_new_whole(place):
+    calls = calls_of_one_publication(place)
     for k in range(1, calls + 1):
-        publish(Warehouse(tmp_path / str(k)), "old", OLD)
+        publish(place.open(str(k)), "old", OLD)
+    url = place.url if isinstance(place, StorePlace) else ""
     subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), str(calls)], check=True, timeout=60
+        [sys.executable, "-c", KILLED, str(place.folder), str(calls), url], check=True, timeout=120
     )
     outcomes = []
+    generations = {publish(place.open("x"), text).content_hash for text in ("old", "new")}
+    expected = publish(place.open("elsewhere"), "new", NEW).content_hash
     for k in range(1, calls + 1):
-        warehouse = Warehouse(tmp_path / str(k))
-        outcomes.append(seen(warehouse))
-        assert (
-            publish(warehouse, "new", NEW).content_hash
-            == publish(Warehouse(tmp_path / "elsewhere"), "new", NEW).content_hash
-        )
-        assert finished(warehouse.root) <= {CURRENT, *(f"gen={g}" for g in hashes(warehouse))}
+        outcomes.append(seen(place.reader(str(k))))
+        warehouse = place.open(str(k))
+        assert publish(warehouse, "new", NEW).content_hash == expected
+        assert finished(place, str(k)) <= {CURRENT, *(f"gen={name}" for name in generations)}
         warehouse.sweep(now_ms=2**53, older_than_ms=0)
         assert not unfinished(warehouse.root)
     # the pointer's replacement is the one moment at which new takes the place of old
@@ -316,46 +306,42 @@ def test_x01_a_killed_process_leaves_the_old_or_the_new_whole(tmp_path):
     assert set(outcomes) == {"old", "new"}
 
 
-def hashes(warehouse: Warehouse) -> set[str]:
-    return {publish(Warehouse(warehouse.root / "x"), text).content_hash for text in ("old", "new")}
-
-
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-@pytest.mark.parametrize("k", range(1, 11))
-def test_x06_a_full_disk_at_any_call_is_said_and_harms_nothing(tmp_path, k, code):
-    publish(Warehouse(tmp_path), "old", OLD)
+@EVERY_CALL
+def test_x06_a_full_disk_at_any_call_is_said_and_harms_nothing(place, k, code):
+    publish(place.open(), "old", OLD)
 
     def full() -> None:
         raise OSError(code, os.strerror(code))
 
-    with pytest.raises(DiskFull, match=r"bytes written so far, [0-9,]+ free"):
-        publish(Warehouse(tmp_path, FailingFiles(k, full)), "new", NEW)
-    assert seen(Warehouse(tmp_path)) in {"old", "new"}
-    assert not unfinished(tmp_path)
-    assert publish(Warehouse(tmp_path), "new", NEW).verified()
+    with pytest.raises(DiskFull, match=r"bytes written so far, [0-9,]+ free|room to fetch"):
+        publish(place.open(files=FailingFiles(k, full)), "new", NEW)
+    assert seen(place.reader()) in {"old", "new"}
+    assert not unfinished(place.folder)
+    assert publish(place.open(), "new", NEW).verified()
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.EROFS])
-@pytest.mark.parametrize("k", range(1, 11))
-def test_x06_a_failed_call_is_never_taken_for_success(tmp_path, k, code):
-    publish(Warehouse(tmp_path), "old", OLD)
+@EVERY_CALL
+def test_x06_a_failed_call_is_never_taken_for_success(place, k, code):
+    publish(place.open(), "old", OLD)
 
     def fail() -> None:
         raise OSError(code, os.strerror(code))
 
     files = FailingFiles(k, fail)
     with pytest.raises(OSError, match=os.strerror(code)):
-        publish(Warehouse(tmp_path, files), "new", NEW)
+        publish(place.open(files=files), "new", NEW)
     assert files.calls == k  # nothing is tried again
-    assert seen(Warehouse(tmp_path)) in {"old", "new"}
+    assert seen(place.reader()) in {"old", "new"}
 
 
-def test_x06_a_disk_that_fills_while_the_stage_writes_is_said(tmp_path):
-    warehouse = Warehouse(tmp_path)
+def test_x06_a_disk_that_fills_while_the_stage_writes_is_said(place):
+    warehouse = place.open()
     with pytest.raises(DiskFull):
         publish_half(warehouse, OSError(errno.ENOSPC, "no space"))
     assert seen(warehouse) is None
-    assert not unfinished(tmp_path)
+    assert not unfinished(place.folder)
 
 
 # --- races
@@ -383,42 +369,45 @@ def together(count: int, work: Callable[[int], None]) -> None:
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["equal content", "unequal content"])
-def test_x07_writers_at_once_need_no_lock_and_readers_never_fail(tmp_path, same):
-    for repeat in range(100):
-        warehouse = Warehouse(tmp_path / str(repeat), Unflushed())
+def test_x07_writers_at_once_need_no_lock_and_readers_never_fail(place, same):
+    for repeat in range(place.few(100)):
+        name = str(repeat)
+        warehouse = place.open(name, Unflushed())
         publish(warehouse, "old", OLD)
         writing = threading.Event()
 
-        def work(number: int, warehouse=warehouse, writing=writing, repeat=repeat) -> None:
+        def work(number: int, warehouse=warehouse, writing=writing, name=name) -> None:
             if number < 4:
-                publish(warehouse, f"new {repeat}" if same else f"new {repeat} {number}", NEW)
+                publish(warehouse, f"new {name}" if same else f"new {name} {number}", NEW)
                 writing.set()
             else:
                 while not writing.is_set():
-                    assert seen(warehouse).startswith(("old", "new"))
+                    assert seen(place.reader(name)).startswith(("old", "new"))
 
         together(6, work)
         assert seen(warehouse).startswith("new")
-        generations = {name for name in finished(warehouse.root) if name != CURRENT}
+        assert seen(place.reader(name)) == seen(warehouse)
+        generations = {name for name in finished(place, name) if name != CURRENT}
         assert len(generations) == (2 if same else 5)
-        assert not unfinished(warehouse.root)
+        assert not unfinished(place.folder)
 
 
-def _publish_in_a_process(root: str, text: str) -> str:
-    return publish(Warehouse(Path(root), Unflushed()), text, NEW).content_hash
+def _publish_in_a_process(place: Place, text: str) -> str:
+    return publish(place.open(files=Unflushed()), text, NEW).content_hash
 
 
-def test_x07_writers_in_several_processes_agree(tmp_path):
+def test_x07_writers_in_several_processes_agree(place):
     context = multiprocessing.get_context("forkserver")
+    count = place.few(50)
     with context.Pool(2) as pool:
-        same = pool.starmap(_publish_in_a_process, [(str(tmp_path), "new")] * 50)
+        same = pool.starmap(_publish_in_a_process, [(place, "new")] * count)
         assert len(set(same)) == 1
-        texts = [f"new {number}" for number in range(50)]
-        unequal = pool.starmap(_publish_in_a_process, [(str(tmp_path), text) for text in texts])
+        texts = [f"new {number}" for number in range(count)]
+        unequal = pool.starmap(_publish_in_a_process, [(place, text) for text in texts])
         pool.close()  # a pool that is left terminates its processes, which some ignore: whoever
         pool.join()  # started this one ignored SIGINT, and Dagster made SIGTERM the same
-    assert seen(Warehouse(tmp_path)) in texts
-    assert finished(tmp_path) == {CURRENT, *(f"gen={name}" for name in {*same, *unequal})}
+    assert seen(place.reader()) in texts
+    assert finished(place) == {CURRENT, *(f"gen={name}" for name in {*same, *unequal})}
 
 
 # --- damage
@@ -477,17 +466,19 @@ def damages() -> dict[str, Callable[[Generation], Path]]:
 
 
 @pytest.mark.parametrize("damage", damages())
-def test_damage_is_named_and_publishing_again_repairs_it(tmp_path, damage):
-    warehouse = Warehouse(tmp_path)
+def test_damage_is_named_and_publishing_again_repairs_it(place, damage):
+    warehouse = place.open()
     good = publish(warehouse, "one")
-    damaged = damages()[damage](good)
+    damaged = damages()[damage](good).relative_to(warehouse.root)
+    place.spread(good)
+    reader = place.reader()
     with pytest.raises(CorruptFile) as caught:
-        warehouse.current("books", "32").verified()
-    assert caught.value.value == str(damaged)
-    assert warehouse.made_from("books", "32", OLD) is None  # so the stage computes it again
-    repaired = publish(warehouse, "one")
+        reader.current("books", "32").verified()
+    assert caught.value.value == place.address(damaged.as_posix())
+    assert reader.made_from("books", "32", OLD) is None  # so the stage computes it again
+    repaired = publish(reader, "one")
     assert repaired.content_hash == good.content_hash
-    assert seen(warehouse) == "one"
+    assert seen(reader) == seen(place.reader()) == "one"
 
 
 @pytest.mark.parametrize(
@@ -504,30 +495,30 @@ def test_damage_is_named_and_publishing_again_repairs_it(tmp_path, damage):
         "\x00",
     ],
 )
-def test_a_damaged_pointer_is_named_and_publishing_again_repairs_it(tmp_path, content):
-    warehouse = Warehouse(tmp_path)
+def test_a_damaged_pointer_is_named_and_publishing_again_repairs_it(place, content):
+    warehouse = place.open()
     publish(warehouse, "one")
-    pointer = tmp_path / "books" / "session=32" / CURRENT
-    pointer.write_text(content)
+    pointer = f"books/session=32/{CURRENT}"
+    place.write(pointer, content.encode())
     with pytest.raises(CorruptFile) as caught:
         warehouse.current("books", "32")
-    assert caught.value.value == str(pointer)
+    assert caught.value.value == place.address(pointer)
     assert warehouse.made_from("books", "32", OLD) is None
     publish(warehouse, "one")
-    assert seen(warehouse) == "one"
+    assert seen(place.reader()) == "one"
 
 
-def test_a_pointer_to_a_generation_that_is_gone_is_named(tmp_path):
-    warehouse = Warehouse(tmp_path)
-    generation = publish(warehouse, "one")
-    generation.folder.rename(tmp_path / "away")
+def test_a_pointer_to_a_generation_that_is_gone_is_named(place):
+    generation = publish(place.open(), "one")
+    generation.folder.rename(place.folder / "away")
+    place.spread(generation)
     with pytest.raises(CorruptFile, match="no readable manifest"):
-        warehouse.current("books", "32")
+        place.reader().current("books", "32")
 
 
-def test_runs_that_repair_at_once_all_succeed(tmp_path):
-    for repeat in range(10):
-        warehouse = Warehouse(tmp_path / str(repeat), Unflushed())
+def test_runs_that_repair_at_once_all_succeed(place):
+    for repeat in range(place.few(10)):
+        warehouse = place.open(str(repeat), Unflushed())
         flip(publish(warehouse, "one").folder / "table.txt")
         together(3, lambda _, warehouse=warehouse: publish(warehouse, "one") and None)
         assert seen(warehouse) == "one"
@@ -549,12 +540,12 @@ def test_a_repair_that_another_run_begins_first_succeeds(tmp_path):
     assert seen(warehouse) == "one"
 
 
-def test_a_file_that_was_not_published_cannot_be_read(tmp_path):
-    warehouse = Warehouse(tmp_path)
+def test_a_file_that_was_not_published_cannot_be_read(place):
+    warehouse = place.open()
     generation = publish(warehouse, "one")
     (generation.folder / "later.txt").write_text("slipped in")
-    (tmp_path / "secret").write_text("outside")
-    for name in ("later.txt", "../../../secret", str(tmp_path / "secret"), ""):
+    (place.folder / "secret").write_text("outside")
+    for name in ("later.txt", "../../../secret", str(place.folder / "secret"), ""):
         with pytest.raises(CorruptFile):
             generation.path(name)
 
