@@ -10,12 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from kalshi_pipeline.errors import CorruptFile, StorageError
 
@@ -32,6 +31,31 @@ _MEANINGS = {
     "429": "it is asked too often",
     "503": "it is asked too often, or out of service",
 }
+
+
+_P, _R = ParamSpec("_P"), TypeVar("_R")
+
+
+def _asking(
+    call: Callable[Concatenate[ObjectStore, str, _P], _R],
+) -> Callable[Concatenate[ObjectStore, str, _P], _R]:
+    # a call of the client, what it says when it fails put into words of ours
+    @wraps(call)
+    def asked(store: ObjectStore, key: str, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        from obstore.exceptions import BaseError
+
+        try:
+            return call(store, key, *args, **kwargs)
+        except (BaseError, FileNotFoundError, ValueError) as error:
+            found, kind = _STATUS.search(str(error)), type(error).__name__
+        told = f"it answers {found[1]}" if found else "it cannot be reached"
+        meaning = _MEANINGS.get(found[1] if found else "", told)
+        # outside of the handler: an error that is chained would be shown with this one
+        raise StorageError(
+            f"the object store fails: {meaning}", rule=kind, value=store.address(key)
+        )
+
+    return asked
 
 
 class ObjectStore:
@@ -52,6 +76,7 @@ class ObjectStore:
         """What errors call an object."""
         return f"{self.url}/{key}"
 
+    @_asking
     def read(self, key: str) -> bytes | None:
         """A small object; None where there is none.
 
@@ -59,16 +84,16 @@ class ObjectStore:
             CorruptFile: it is larger than anything that is read so.
             StorageError: the store does not answer, or refuses.
         """
-        with self._said(key):
-            try:
-                found = self._client.get(key)
-            except FileNotFoundError as error:
-                _raise_without_bucket(error)
-                return None
-            if found.meta["size"] > LARGEST_READ_BYTES:
-                raise CorruptFile("an object is larger than any", value=self.address(key))
-            return bytes(found.bytes())
+        try:
+            found = self._client.get(key)
+        except FileNotFoundError as error:
+            _raise_without_bucket(error)
+            return None
+        if found.meta["size"] > LARGEST_READ_BYTES:
+            raise CorruptFile("an object is larger than any", value=self.address(key))
+        return bytes(found.bytes())
 
+    @_asking
     def download(self, key: str, target: Path) -> str | None:
         """Write an object to a file, piece by piece; its sha256, None where there is none.
 
@@ -77,31 +102,31 @@ class ObjectStore:
         Raises:
             StorageError: the store does not answer, or refuses.
         """
+        try:
+            found = self._client.get(key)
+        except FileNotFoundError as error:
+            _raise_without_bucket(error)
+            return None
         digest = hashlib.sha256()
-        with self._said(key):
-            try:
-                found = self._client.get(key)
-            except FileNotFoundError as error:
-                _raise_without_bucket(error)
-                return None
-            with target.open("wb") as file:
-                for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
-                    piece = bytes(chunk)
-                    digest.update(piece)
-                    file.write(piece)
-            made_s = found.meta["last_modified"].timestamp()
+        with target.open("wb") as file:
+            for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
+                piece = bytes(chunk)
+                digest.update(piece)
+                file.write(piece)
+        made_s = found.meta["last_modified"].timestamp()
         os.utime(target, (made_s, made_s))
         return digest.hexdigest()
 
+    @_asking
     def put(self, key: str, content: bytes | Path) -> None:
         """Write an object, in the place of one that was there.
 
         Raises:
             StorageError: the store does not answer, or refuses.
         """
-        with self._said(key):
-            self._client.put(key, content, chunk_size=_CHUNK_BYTES)
+        self._client.put(key, content, chunk_size=_CHUNK_BYTES)
 
+    @_asking
     def create(self, key: str, content: bytes) -> bool:
         """Write an object unless there is one already: of several at once, one is told it was.
 
@@ -110,56 +135,35 @@ class ObjectStore:
         """
         from obstore.exceptions import AlreadyExistsError
 
-        with self._said(key):
-            try:
-                self._client.put(key, content, mode="create", use_multipart=False)
-            except AlreadyExistsError:
-                # or this write, whose answer was lost, tried again
-                return self.read(key) == content
+        try:
+            self._client.put(key, content, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            # or this very write, tried again after its answer was lost
+            return self.read(key) == content
         return True
 
+    @_asking
     def sizes(self, prefix: str) -> dict[str, int]:
         """Key -> bytes of every object in a folder, whatever is below it; "" = of all.
 
         Raises:
             StorageError: the store does not answer, or refuses.
         """
-        with self._said(prefix):
-            pages = self._client.list(prefix or None)
-            return {str(entry["path"]): int(entry["size"]) for page in pages for entry in page}
+        pages = self._client.list(prefix or None)
+        return {str(entry["path"]): int(entry["size"]) for page in pages for entry in page}
 
     @cached_property
     def _client(self) -> Any:  # made where it is first used: a process that forks has none yet
         from obstore.store import from_url
 
-        with self._said(""):
-            return from_url(
-                self.url,
-                # an address without encryption is used where AWS_ENDPOINT_URL names one
-                client_options={"allow_http": True, "connect_timeout": timedelta(seconds=10)},
-                retry_config={
-                    "max_retries": _TRIES, "retry_timeout": timedelta(seconds=self._patience_s),
-                },
-            )  # fmt: skip
-
-    @contextmanager
-    def _said(self, key: str) -> Iterator[None]:
-        from obstore.exceptions import BaseError
-
-        try:
-            yield
-        except (BaseError, FileNotFoundError, ValueError) as error:
-            status = _STATUS.search(str(error))
-            told = f"it answers {status[1]}" if status else "it cannot be reached"
-            meaning = _MEANINGS.get(status[1] if status else "", "")
-            reason = StorageError(
-                f"the object store fails: {meaning or told}; run again when it is well",
-                rule=type(error).__name__,
-                value=self.address(key),
-            )
-        else:
-            return
-        raise reason  # outside: an error that is chained would be shown with it
+        return from_url(
+            self.url,
+            # an address without encryption is used where AWS_ENDPOINT_URL names one
+            client_options={"allow_http": True, "connect_timeout": timedelta(seconds=10)},
+            retry_config={
+                "max_retries": _TRIES, "retry_timeout": timedelta(seconds=self._patience_s),
+            },
+        )  # fmt: skip
 
 
 def _raise_without_bucket(error: FileNotFoundError) -> None:

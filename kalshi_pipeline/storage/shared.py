@@ -141,8 +141,9 @@ class SharedWarehouse(Warehouse):
         entry = read_manifest(folder)["files"].get(name)
         if entry is None:
             raise CorruptFile("a file that was not published", value=str(folder / name))
+        path = _inside(folder, name)
         key = self._stored(folder, name, entry["sha256"])
-        found = self._bring(key, _inside(folder, name))
+        found = self._bring(key, path)
         if found is None:
             raise CorruptFile("a published object is missing", value=self.store.address(key))
         # what is damaged in the store is damaged here now, and so its stage makes it again

@@ -34,9 +34,9 @@ OPENING = Opening(71, "a" * 16, "training_plan", "the end of the plan", 1_766_00
 
 
 @pytest.fixture
-def warehouse(tmp_path, monkeypatch):
+def warehouse(place, monkeypatch):
     monkeypatch.setattr(sealed, "plan_names", lambda: ())  # what is sealed here is sealed by hand
-    return Warehouse(tmp_path)
+    return place.open()
 
 
 def test_a_session_is_sealed_once(warehouse):

@@ -29,8 +29,8 @@ OTHER = replace(ONE, weights="d" * 16, timesteps=16_384)
 
 
 @pytest.fixture
-def warehouse(tmp_path):
-    return Warehouse(tmp_path)
+def warehouse(place):
+    return place.open()
 
 
 def test_what_was_recorded_is_read_again(warehouse):
