@@ -33,7 +33,8 @@ _MEANINGS = {
 }
 
 
-_P, _R = ParamSpec("_P"), TypeVar("_R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def _asking(
@@ -41,7 +42,7 @@ def _asking(
 ) -> Callable[Concatenate[ObjectStore, str, _P], _R]:
     # a call of the client, what it says when it fails put into words of ours
     @wraps(call)
-    def asked(store: ObjectStore, key: str, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def asked(store: ObjectStore, key: str, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         from obstore.exceptions import BaseError
 
         try:
