@@ -15,6 +15,7 @@ EXCUSED = {
     "test_web_server.py starts what the units start, tests/storage/test_backups.py backs up",
     r"^kalshi backup restore": "needs a deployment that was lost; tests/storage/test_backups.py "
     "loses one",
+    r"^pip install '\.\[s3\]'": "installs into the environment of the tests, which has it or skips",
     r"^ssh ": "needs another machine",
     r"^make ui\b": "takes port 3000 of this machine; tests/pipeline/test_browser.py starts what it "
     "starts, on a free port",
@@ -36,6 +37,7 @@ INSTEAD = (
     ),
     (r"^make setup\b.*", "make setup", "an index of packages that stands for any"),
     (r"/path/to/recordings", "$RECORDINGS", "a path that stands for any"),
+    (r"s3://my-bucket/kalshi", "s3://kalshi/documented", "a store that stands for any"),
     (r"/path/to/backup", "$PWD/backup", "a path that stands for any"),
     (r"/path/to/warehouse", "$PWD/warehouse", "a path that stands for any"),
     (

@@ -159,6 +159,9 @@ def type_in(home: Path, request: pytest.FixtureRequest) -> Callable[..., Path]:
             **environment_of(home), "RECORDINGS": str(home / "recordings"), "BROWSER": "true",
             "TMPDIR": str(home / "tmp"), **further,
         }  # fmt: skip
+        if "s3://" in "".join(typed):
+            variables |= request.getfixturevalue("object_store").environment
+            variables["KALSHI_CACHE"] = str(home / "copies")
         variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
         if re.search(r"\$COLLECTOR|\$COPY|DATABASE_URL|--to-postgres", "\n".join(typed)):
             variables |= collector(request.getfixturevalue("postgres"), variables)
