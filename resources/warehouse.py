@@ -12,7 +12,7 @@ from kalshi_pipeline.storage.publish import Warehouse
 class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The warehouse root."""
 
-    root: str = Field(description="folder that holds every published generation")
+    root: str = Field(description="folder, or address in an object store, of everything published")
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """At the start of a run: sweep what a crash left behind more than a day ago."""
