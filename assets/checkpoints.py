@@ -14,6 +14,7 @@ from kalshi_pipeline.assets.published import DESCRIBED_ROWS, picture, published,
 from kalshi_pipeline.assets.suitable_markets import suitable_markets
 from kalshi_pipeline.assets.training import TrainingRun, trained
 from kalshi_pipeline.plans import Phase, Plan
+from kalshi_pipeline.resources.engine import Engine
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.storage.publish import EXPORTS, Generation
 
@@ -53,9 +54,12 @@ def phase_asset(plan: Plan, phase: Phase) -> dg.AssetsDefinition:
         "`exports/*/model.zip` open in Stable-Baselines3.",
     )
     def checkpoint(
-        context: dg.AssetExecutionContext, config: TrainingRun, warehouse: WarehouseResource
+        context: dg.AssetExecutionContext,
+        config: TrainingRun,
+        engine: Engine,
+        warehouse: WarehouseResource,
     ) -> dg.MaterializeResult[Any]:
-        generation = trained(context, warehouse.open(), plan, phase, config)
+        generation = trained(context, engine, warehouse.open(), plan, phase, config)
         return published(generation, context, **course_shown(generation))
 
     return checkpoint

@@ -16,12 +16,13 @@ from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.training import TrainingRun
 from kalshi_pipeline.plan_stages import EVALUATION
 from kalshi_pipeline.plans import Plan
+from kalshi_pipeline.resources.engine import waiting_tags
 from kalshi_pipeline.stages import BOOKS, RAW, SESSION_STAGES, SUITABLE, TENSORS
 
 SESSION_JOB = "session_data"
 WORK = "kalshi/work"  # tag of a run: data, training, evaluation
 PLAN = "kalshi/plan"
-ON_THE_CPU = {"kalshi/accelerator": "cpu"}  # what trains: one run a device
+ON_THE_CPU = {"kalshi/accelerator": "cpu", **waiting_tags()}  # what trains: one run a device
 
 
 def _of_sessions(

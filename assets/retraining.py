@@ -25,6 +25,7 @@ from kalshi_pipeline.evaluation.ledger import JUDGED_SCHEMA
 from kalshi_pipeline.names import session_id
 from kalshi_pipeline.plan_retraining import FORWARD_VALIDATION
 from kalshi_pipeline.plans import RETRAINED, Plan
+from kalshi_pipeline.resources.engine import Engine
 from kalshi_pipeline.resources.environment import open_warehouse
 from kalshi_pipeline.resources.warehouse import WarehouseResource
 from kalshi_pipeline.rules import Finding, Trained
@@ -125,10 +126,13 @@ def _retrained(plan: Plan) -> dg.AssetsDefinition:
         "checkpoint, so that none depends on the order in which sessions arrive.",
     )
     def retrained(
-        context: dg.AssetExecutionContext, config: TrainingRun, warehouse: WarehouseResource
+        context: dg.AssetExecutionContext,
+        config: TrainingRun,
+        engine: Engine,
+        warehouse: WarehouseResource,
     ) -> dg.MaterializeResult[Any]:
         phase = plan.retraining(session_id(context.partition_key))
-        generation = trained(context, warehouse.open(), plan, phase, config)
+        generation = trained(context, engine, warehouse.open(), plan, phase, config)
         return published(generation, context, **course_shown(generation))
 
     return retrained

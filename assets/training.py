@@ -5,7 +5,6 @@ No `retry_policy` does this: it would retry a cancelled training as well.
 """
 
 import json
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -19,12 +18,12 @@ from pydantic import Field
 
 from kalshi_pipeline import plan_stages
 from kalshi_pipeline.plans import Phase, Plan
+from kalshi_pipeline.resources.engine import Engine
 from kalshi_pipeline.storage.publish import Generation, Warehouse
 
 TRIES = 2  # after the first
 WAIT_S = 1  # before the next
 POLL_S = 1.0
-STOP_WITHIN_S = 20.0  # an update takes about a second, saving less
 
 
 class TrainingRun(dg.Config):
@@ -48,6 +47,7 @@ class TrainingRun(dg.Config):
 
 def trained(
     context: dg.AssetExecutionContext,
+    engine: Engine,
     warehouse: Warehouse,
     plan: Plan,
     phase: Phase,
@@ -59,8 +59,10 @@ def trained(
         dg.Failure: the phase cannot be trained as things are; says why.
         dg.RetryRequested: the process died; asked again, it continues.
     """
-    client = dg.PipesSubprocessClient(termination_timeout_seconds=STOP_WITHIN_S)
-    with tempfile.TemporaryDirectory() as folder:
+    name = plan_stages.phase_name(plan, phase.name)
+    with tempfile.TemporaryDirectory(
+        prefix=".progress_", dir=engine.shared(warehouse.root)
+    ) as folder:
         progress = Path(folder, "progress.jsonl")
         progress.touch()
         extras = {
@@ -70,10 +72,10 @@ def trained(
         }  # fmt: skip
         try:
             with _followed(context, progress):
-                done = client.run(
-                    context=context,
-                    command=[sys.executable, "-m", "kalshi_pipeline.assets.trainer"],
-                    extras={**extras, "progress": str(progress)},
+                done = engine.train(
+                    context,
+                    f"{warehouse.root}: {name} {phase.partition or ''}",
+                    {**extras, "progress": str(progress)},
                 )
         except DagsterPipesExecutionError as died:
             context.log.warning(f"{died}; its run is kept and will be continued")
@@ -81,7 +83,7 @@ def trained(
     (said,) = done.get_custom_messages()
     if "refused" in said:
         raise dg.Failure(description=said["refused"], allow_retries=False)
-    generation = warehouse.current(plan_stages.phase_name(plan, phase.name), phase.partition)
+    generation = warehouse.current(name, phase.partition)
     return replace(generation, reused=said["reused"])
 
 

@@ -22,6 +22,7 @@ from kalshi_pipeline.assets.suitable_markets import suitable_markets
 from kalshi_pipeline.assets.warehouse_views import warehouse_views
 from kalshi_pipeline.plans import load_plan, plan_names
 from kalshi_pipeline.resources.console import console
+from kalshi_pipeline.resources.engine import Engine, engine_settings
 from kalshi_pipeline.resources.environment import recording_roots, warehouse_root
 from kalshi_pipeline.resources.fixed import fixed
 from kalshi_pipeline.resources.no_values import NoValues
@@ -64,6 +65,7 @@ def build_definitions(recordings: list[str], warehouse: str) -> dg.Definitions:
         resources={
             "recordings": fixed(Recordings, roots=recordings, warehouse=warehouse),
             "warehouse": fixed(WarehouseResource, root=warehouse),
+            "engine": fixed(Engine, **engine_settings()),
             "io_manager": NoValues(),
         },
         loggers={"console": console},

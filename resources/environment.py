@@ -10,6 +10,9 @@
 `DATABASE_URL_POOLED`  the same database behind a transaction pooler: preferred for reading
 `DAGSTER_POSTGRES_URL`  PostgreSQL database for Dagster's own runs and events; SQLite without it
 `KALSHI_ON_FAILURE`  a command that is told of every run that failed
+`KALSHI_ENGINE`      where runs and trainings go: `local` (without it) or `ray`
+`RAY_ADDRESS`        of the Ray cluster; its dashboard on this machine without it
+`KALSHI_TRAINING_GPUS`  GPUs a training reserves there; none without it
 
 Dagster's own processes read this too, so nothing heavy is imported before it is wanted.
 """
@@ -21,7 +24,7 @@ import os
 import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import kalshi_pipeline
 from kalshi_pipeline.errors import KalshiPipelineError, StorageError
@@ -109,6 +112,46 @@ def dagster_postgres_url() -> str | None:
 def failure_command() -> list[str]:
     """The command that is told of runs that failed, in words; none where there is none."""
     return shlex.split(os.environ.get("KALSHI_ON_FAILURE", ""))
+
+
+def engine_name() -> Literal["local", "ray"]:
+    """Where runs and trainings are carried out.
+
+    Raises:
+        KalshiPipelineError: the variable names no engine.
+    """
+    told = os.environ.get("KALSHI_ENGINE") or "local"
+    if told not in ("local", "ray"):
+        raise KalshiPipelineError("KALSHI_ENGINE is local or ray", value=told[:20])
+    return told
+
+
+def ray_address() -> str:
+    """Of Ray's dashboard, or of the cluster's first node."""
+    return os.environ.get("RAY_ADDRESS") or "http://127.0.0.1:8265"
+
+
+def training_gpus() -> float:
+    """GPUs that a training reserves on the cluster.
+
+    Raises:
+        KalshiPipelineError: the variable holds no number of them.
+    """
+    told = os.environ.get("KALSHI_TRAINING_GPUS") or "0"
+    if not (told.isascii() and told.replace(".", "", 1).isdigit()):
+        raise KalshiPipelineError("KALSHI_TRAINING_GPUS is no number", value=told[:20])
+    return float(told)
+
+
+def handed_on() -> dict[str, str]:
+    """Variables a run needs on another node, and anybody who sees the cluster's pages may read.
+
+    Addresses of databases are not among them: every node has those in its own environment.
+    """
+    names = ("DAGSTER_HOME", "KALSHI_RECORDINGS", "KALSHI_ENGINE", "KALSHI_TRAINING_GPUS",
+             "OPENBLAS_NUM_THREADS", "PATH")  # fmt: skip
+    told = {name: os.environ[name] for name in names if os.environ.get(name)}
+    return {**told, "KALSHI_WAREHOUSE": warehouse_root()}
 
 
 def dagster_home() -> Path:

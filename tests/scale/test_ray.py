@@ -1,0 +1,123 @@
+"""The same sessions and the same weights on a Ray cluster, and workers that are killed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from kalshi_pipeline import plan_stages, stages
+from kalshi_pipeline.definitions import build_definitions
+from kalshi_pipeline.plans import load_plan
+from kalshi_pipeline.storage.publish import STAGING, Warehouse
+from tests.deployment import Deployment, deployed, wait_until
+from tests.drills.copies import made_at_once
+from tests.scale.clusters import Workers, ray_cluster
+from tests.sessions import arrives
+
+pytestmark = pytest.mark.scale
+
+QUICK = load_plan("quick")
+PHASE = dg.AssetKey(["quick", "phase_1"])
+SESSIONS = (901, 902, 951, 952)
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    with ray_cluster(2) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def recordings(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four sessions, two of which no plan knows."""
+    root = tmp_path_factory.mktemp("recordings")
+    for session in SESSIONS:
+        if session < 950:
+            shutil.copytree(generated / str(session), root / str(session))
+        else:
+            arrives(root, session)
+    return root
+
+
+@pytest.fixture(scope="module")
+def at_once(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """What this process makes of them."""
+    warehouse = Warehouse(tmp_path_factory.mktemp("at_once"))
+    for session in SESSIONS:
+        made_at_once(recordings / str(session), warehouse)
+    return warehouse
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    workers: Workers, recordings: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    with deployed(tmp_path_factory.mktemp("on_ray"), "code", "web", **workers.variables) as found:
+        shutil.copytree(recordings, found.recordings, dirs_exist_ok=True)
+        found.register(*SESSIONS)
+        found.stop_sensors()
+        found.start("daemon")
+        yield found
+
+
+def hashes(warehouse: Warehouse, *sessions: int) -> dict[tuple[str, int], str]:
+    """Of every stage's output, whose bytes are looked at too."""
+    names = [(stage, session) for stage in stages.SESSION_STAGES for session in sessions]
+    found = {name: warehouse.current(name[0], str(name[1])) for name in names}
+    assert all(generation.verified() for generation in found.values())
+    return {name: generation.content_hash for name, generation in found.items()}
+
+
+def test_training_through_ray_gives_the_weights_it_gives_here(
+    workers, at_once, tmp_path, monkeypatch
+):
+    for name in ("here", "there"):
+        shutil.copytree(at_once.root, tmp_path / name)
+    here = plan_stages.train_phase(Warehouse(tmp_path / "here"), QUICK, QUICK.phases[0], now_ms=0)
+    for name, value in workers.variables.items():
+        monkeypatch.setenv(name, value)
+    job = build_definitions([], str(tmp_path / "there")).resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = job.execute_in_process(run_config=QUIET, instance=instance, asset_selection=[PHASE])
+    there = Warehouse(tmp_path / "there").current("quick/phase_1")
+    assert there.verified()
+    assert there.content_hash == here.content_hash
+    (ran,) = [job for job in workers.jobs.list_jobs() if "kalshi/training" in (job.metadata or {})]
+    assert ran.status == "SUCCEEDED"
+    seen = [event for event in done.all_events if event.event_type_value == "ASSET_OBSERVATION"]
+    assert seen[-1].event_specific_data.asset_observation.metadata["timesteps"].value == 8_192
+
+
+def test_sessions_are_runs_on_the_workers_and_come_out_as_here(deployment, workers, at_once):
+    made = deployment.backfill(*stages.SESSION_STAGES, partitions=["901", "951", "952"])
+    assert deployment.backfilled(made) == "COMPLETED_SUCCESS"
+    runs = {run.run_id for run in deployment.runs()}
+    assert len(runs) == 3
+    submitted = {job.submission_id: job for job in workers.jobs.list_jobs()}
+    assert {submitted[f"dagster-run-{run}"].status for run in runs} == {"SUCCEEDED"}
+    of = {submitted[f"dagster-run-{run}"].driver_node_id for run in runs}
+    assert of == {node.node_id for node in workers.nodes}
+    sessions = (901, 951, 952)
+    assert hashes(Warehouse(deployment.warehouse), *sessions) == hashes(at_once, *sessions)
+
+
+def test_a_session_whose_worker_is_killed_is_finished_by_another(deployment, workers, at_once):
+    run = deployment.launch(*stages.SESSION_STAGES, partition="902")
+    begun = deployment.warehouse / "raw_messages" / "session=902"
+    wait_until(begun.exists, "the session has begun")
+    lost = workers.jobs.get_job_info(f"dagster-run-{run}").driver_node_id
+    workers.kill(lost)
+    assert deployment.finished(run) == "FAILURE"
+    again = deployment.retry(run)
+    assert deployment.finished(again) == "SUCCESS"
+    assert workers.jobs.get_job_info(f"dagster-run-{again}").driver_node_id != lost
+    warehouse = Warehouse(deployment.warehouse)
+    assert hashes(warehouse, 902) == hashes(at_once, 902)
+    for stage in stages.SESSION_STAGES:  # one generation, what was begun and not published apart
+        left = [path.name for path in (deployment.warehouse / stage / "session=902").iterdir()]
+        assert len([name for name in left if name not in {"CURRENT", STAGING}]) == 1, left
