@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kalshi_pipeline.errors import CorruptCheckpoint, CorruptFile, MissingParent, NotPublished
 from kalshi_pipeline.feature_table import FEATURE_TABLE_VERSION
@@ -70,20 +70,8 @@ def train_phase(
     validation = plan.validation_sessions(phase)
     refuse_sealed(warehouse, (*phase.sessions, *validation), f"{phase.name} of {plan.name}")
     inputs = session_inputs(warehouse, (*phase.sessions, *validation))
-    parent = _parent(warehouse, plan, phase)
-    watched = asdict(plan.watch)
-    del watched["console_steps"]  # what a terminal shows changes no weights
-    config = {
-        "timesteps": phase.timesteps,
-        "save_every": plan.save_every,
-        "min_episode_steps": plan.min_episode_steps,
-        "curriculum": plan.curriculum,
-        "algorithm": phase.algorithm,
-        "learner": asdict(phase.learner),
-        "trading": asdict(plan.trading),
-        "validation": validation,
-        "watch": watched,
-    }
+    parent = parent_of(warehouse, plan, phase)
+    config = settings_of(plan, phase)
     continued = {} if parent is None else {str(phase.parent): parent.content_hash}
     recipe = Recipe(TRAINING_VERSION, config | {"seeds": plan.trained_seeds}, inputs | continued)
     name = phase_name(plan, phase.name)
@@ -97,7 +85,7 @@ def train_phase(
 
     universe = universe_of(warehouse, phase.sessions, plan.min_episode_steps)
     judged = universe_of(warehouse, validation, plan.min_episode_steps) if validation else None
-    parents = {} if parent is None else _load_parents(plan, phase, parent)
+    parents = {} if parent is None else load_parents(plan, phase, parent)
     results: dict[int, TrainingResult] = {}
     digests: dict[int, str] = {}
     with ExitStack() as held:
@@ -113,7 +101,7 @@ def train_phase(
             runs.append(held.enter_context(open_run(warehouse.root, key, now_ms, warehouse.files)))
             warehouse.share(runs[-1].folder / RUN)
             results[seed] = train_run(
-                runs[-1], _run_settings(plan, phase, seed), universe, judged, first,
+                runs[-1], run_settings(plan, phase, seed), universe, judged, first,
                 progress=partial(progress, seed), stop=stop,
                 scored=recorder(warehouse, key, plan.trading),
             )  # fmt: skip
@@ -125,7 +113,25 @@ def train_phase(
     return generation
 
 
-def _run_settings(plan: Plan, phase: Phase, seed: int) -> RunSettings:
+def settings_of(plan: Plan, phase: Phase) -> dict[str, Any]:
+    """All of a plan that has a say in what a phase's weights become, but its seeds."""
+    watched = asdict(plan.watch)
+    del watched["console_steps"]  # what a terminal shows changes no weights
+    return {
+        "timesteps": phase.timesteps,
+        "save_every": plan.save_every,
+        "min_episode_steps": plan.min_episode_steps,
+        "curriculum": plan.curriculum,
+        "algorithm": phase.algorithm,
+        "learner": asdict(phase.learner),
+        "trading": asdict(plan.trading),
+        "validation": plan.validation_sessions(phase),
+        "watch": watched,
+    }
+
+
+def run_settings(plan: Plan, phase: Phase, seed: int) -> RunSettings:
+    """How a phase is trained with one of its seeds."""
     from kalshi_pipeline.learning.phase_run import RunSettings
 
     return RunSettings(
@@ -180,7 +186,12 @@ def _write(
     )
 
 
-def _parent(warehouse: Warehouse, plan: Plan, phase: Phase) -> Generation | None:
+def parent_of(warehouse: Warehouse, plan: Plan, phase: Phase) -> Generation | None:
+    """What a phase continues from.
+
+    Raises:
+        MissingParent: it is not there.
+    """
     if phase.parent is None:
         return None
     try:
@@ -194,7 +205,13 @@ def _parent(warehouse: Warehouse, plan: Plan, phase: Phase) -> Generation | None
         ) from error
 
 
-def _load_parents(plan: Plan, phase: Phase, parent: Generation) -> dict[int, Checkpoint]:
+def load_parents(plan: Plan, phase: Phase, parent: Generation) -> dict[int, Checkpoint]:
+    """The checkpoint each seed of a phase continues from.
+
+    Raises:
+        MissingParent: there is none of one of the seeds.
+        CorruptCheckpoint: it is damaged.
+    """
     from kalshi_pipeline.storage import checkpoints
 
     above = phase_name(plan, str(phase.parent))

@@ -23,6 +23,7 @@ import hashlib
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -149,9 +150,10 @@ def handed_on() -> dict[str, str]:
     Addresses of databases are not among them: every node has those in its own environment.
     """
     names = ("DAGSTER_HOME", "KALSHI_RECORDINGS", "KALSHI_ENGINE", "KALSHI_TRAINING_GPUS",
-             "OPENBLAS_NUM_THREADS", "PATH")  # fmt: skip
+             "OPENBLAS_NUM_THREADS")  # fmt: skip
     told = {name: os.environ[name] for name in names if os.environ.get(name)}
-    return {**told, "KALSHI_WAREHOUSE": warehouse_root()}
+    path = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]  # for `dagster`
+    return {**told, "PATH": os.pathsep.join(path), "KALSHI_WAREHOUSE": warehouse_root()}
 
 
 def dagster_home() -> Path:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from kalshi_pipeline import __doc__ as flow
-from kalshi_pipeline.cli import backing_up, pruning, reports, sessions, training
+from kalshi_pipeline.cli import backing_up, pruning, reports, sessions, sweeping, training
 from kalshi_pipeline.cli.shared import add_json, command, show
 from kalshi_pipeline.errors import KalshiPipelineError
 from kalshi_pipeline.plans import DEFAULT_PLAN, plan_names
@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     sessions.add_commands(looking.add_subparsers(required=True, metavar="ACTION"))
 
     training.add_commands(commands)
+    sweeping.add_commands(commands)
 
     reading = commands.add_parser("report", help="the pages of evaluations")
     reports.add_commands(reading.add_subparsers(required=True, metavar="ACTION"))

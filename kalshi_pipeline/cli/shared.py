@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -44,3 +45,26 @@ def show(options: argparse.Namespace, told: Report) -> None:
         console = Console()
         for part in told.parts():
             console.print(part)
+
+
+def positive(text: str) -> int:
+    """A number of things as an argument's type."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"1 or more, was {value}")
+    return value
+
+
+def stop_on_interrupt(say: Callable[..., None]) -> Callable[[], bool]:
+    """Whether this process was asked to stop; it is told once that it will."""
+    asked: list[int] = []
+
+    def ask(number: int, _frame: object) -> None:
+        if asked:  # asked twice: now
+            raise KeyboardInterrupt
+        asked.append(number)
+        say("stopping after this update; asked again, the same command goes on from there")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)
+    return lambda: bool(asked)

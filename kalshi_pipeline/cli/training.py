@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from kalshi_pipeline.cli.shared import command, session_argument
+from kalshi_pipeline.cli.shared import command, positive, session_argument, stop_on_interrupt
 from kalshi_pipeline.config import (
     CONFIGS,
     MICRO_PER_CENT,
@@ -58,7 +57,7 @@ def _add_train(commands: Any) -> None:
         "--curriculum", action="store_true", help="busy markets first; else all markets alike"
     )
     train.add_argument(
-        "--total-timesteps", type=_positive, default=TIMESTEPS, metavar="N",
+        "--total-timesteps", type=positive, default=TIMESTEPS, metavar="N",
         help=f"environment steps, rounded up to whole rollouts; with --resume-from further ones; "
         f"default {TIMESTEPS:,}",
     )  # fmt: skip
@@ -85,15 +84,15 @@ def _add_train(commands: Any) -> None:
         help="whether they move settings, only say so, or are not looked for; docs/TRAINING.md",
     )  # fmt: skip
     train.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    train.add_argument("--cash-start", type=_positive, default=10_000, metavar="CENTS")
-    train.add_argument("--min-episode-length", type=_positive, default=50, metavar="STEPS")
-    train.add_argument("--save-freq", type=_positive, default=10_000, metavar="STEPS")
+    train.add_argument("--cash-start", type=positive, default=10_000, metavar="CENTS")
+    train.add_argument("--min-episode-length", type=positive, default=50, metavar="STEPS")
+    train.add_argument("--save-freq", type=positive, default=10_000, metavar="STEPS")
     train.add_argument(
-        "--portfolio-log-freq", type=_positive, default=100, metavar="STEPS",
+        "--portfolio-log-freq", type=positive, default=100, metavar="STEPS",
         help="a line of progress every so many steps, once a rollout at most",
     )  # fmt: skip
     train.add_argument(
-        "--m10-console-freq", type=_positive, default=500, metavar="STEPS",
+        "--m10-console-freq", type=positive, default=500, metavar="STEPS",
         help="the diagnostics every so many steps, once a rollout at most",
     )  # fmt: skip
     tuning = train.add_argument_group("hyper-parameters (default: the algorithm's in config.py)")
@@ -113,11 +112,11 @@ def _add_evaluate(commands: Any) -> None:
     )  # fmt: skip
     judging.add_argument("--session", type=session_argument, nargs="+", required=True)
     judging.add_argument(
-        "--num-episodes", type=_positive, default=100, metavar="N",
+        "--num-episodes", type=positive, default=100, metavar="N",
         help="play every episode of the sessions, again and again until there are so many; one "
         "that is played twice counts once",
     )  # fmt: skip
-    judging.add_argument("--min-episode-length", type=_positive, default=50, metavar="STEPS")
+    judging.add_argument("--min-episode-length", type=positive, default=50, metavar="STEPS")
 
 
 def _hyper_parameters() -> dict[str, Any]:
@@ -133,13 +132,6 @@ def _hyper_parameters() -> dict[str, Any]:
             else:
                 kinds[field.name] = type(value)
     return kinds
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"1 or more, was {value}")
-    return value
 
 
 def _truth(text: str) -> bool:
@@ -168,7 +160,7 @@ def _train(options: argparse.Namespace) -> None:
         watching=by_hand.Watching(
             _portfolio_lines(say, options.portfolio_log_freq),
             lambda text: say(text, markup=False, highlight=False, soft_wrap=True),
-            _stop_on_interrupt(say),
+            stop_on_interrupt(say),
         ),
         now_ms=time.time_ns() // 1_000_000,
     )
@@ -226,20 +218,6 @@ def _portfolio_lines(say: Callable[..., None], every: int) -> Callable[[Training
         say(text, highlight=False, soft_wrap=True)
 
     return tell
-
-
-def _stop_on_interrupt(say: Callable[..., None]) -> Callable[[], bool]:
-    asked: list[int] = []
-
-    def ask(number: int, _frame: object) -> None:
-        if asked:  # asked twice: now
-            raise KeyboardInterrupt
-        asked.append(number)
-        say("stopping after this update; asked again, the same command goes on from there")
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask)
-    return lambda: bool(asked)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

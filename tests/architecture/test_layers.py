@@ -62,6 +62,8 @@ MAY_IMPORT = {
         "learning",
         "evaluation",
     },
+    "plan_sweep": DATA
+    | {"plans", "sealed", "storage", "session_data", "plan_stages", "trading", "learning"},
     "by_hand": DATA
     | {
         "past",
@@ -167,11 +169,11 @@ def test_only_the_composition_root_and_the_command_line_import_assets():
 
 @pytest.mark.parametrize(
     "name",
-    ["definitions", "stages", "plan_stages", "plan_evaluation", "plan_retraining",
+    ["definitions", "stages", "plan_stages", "plan_evaluation", "plan_retraining", "plan_sweep",
      "rules/__init__", "rules/retraining",
      "rules/checkpoints", "rules/evaluations", "rules/behaviour", "cli/__init__",
-     "cli/reports", "cli/sessions", "cli/shared", "cli/training", "by_hand", "session_data",
-     "evaluation_pages",
+     "cli/reports", "cli/sessions", "cli/shared", "cli/sweeping", "cli/training", "by_hand",
+     "session_data", "evaluation_pages",
      "expectations/validated", "expectations/sql"],
 )  # fmt: skip
 def test_what_definitions_load_imports_nothing_heavy(name):
