@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,17 @@ class Sweep:
     plan: Plan
     phase: Phase
     folder: Path
+
+    @cached_property
+    def storage(self) -> optuna.storages.BaseStorage:
+        """Where Optuna keeps what it knows."""
+        import optuna
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return optuna.storages.RDBStorage(
+            f"sqlite:///{self.folder / _STUDY}",
+            engine_kwargs={"connect_args": {"timeout": 60}},  # another process may be writing
+        )
 
     def trials(self) -> list[Told]:
         """Every trial so far."""
@@ -239,13 +251,8 @@ def _distributions(learner: PPOConfig) -> dict[str, Any]:
 def _study(sweep: Sweep, done: int) -> optuna.Study:
     import optuna
 
-    sweep.folder.mkdir(parents=True, exist_ok=True)
-    storage = optuna.storages.RDBStorage(
-        f"sqlite:///{sweep.folder / _STUDY}",
-        engine_kwargs={"connect_args": {"timeout": 60}},  # another process may be writing
-    )
     return optuna.create_study(
-        storage=storage,
+        storage=sweep.storage,
         study_name=sweep.folder.name,
         direction="maximize",
         load_if_exists=True,
@@ -338,6 +345,13 @@ def _carry_out(
             pruned = trial.should_prune()
 
     with open_run(sweep.folder, key, now_ms, warehouse.files) as run:
+        if found := run.resume_point():  # of a trial that was killed: what it had told
+            for at, score in found.history.validations:
+                trial.report(score, at // plan.save_every)
+            over = found.checkpoint.state.timesteps >= phase.timesteps
+            if not over and trial.should_prune():
+                trial.study.tell(trial, state=TrialState.PRUNED)
+                return
         try:
             result = train_run(
                 run, run_settings(plan, phase, plan.seed), universe, judged, parent,
