@@ -1,7 +1,13 @@
-"""A sweep of very small trainings: `python -m tests.sweeps WAREHOUSE TRIALS` carries it out."""
+"""A sweep of very small trainings: `python -m tests.sweeps WAREHOUSE TRIALS [UPDATES]`.
+
+It carries that out, and kills itself after so many updates.
+"""
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -32,9 +38,17 @@ def tiny_sweep(root: Path) -> Sweep:
 
 
 if __name__ == "__main__":
+    updates = itertools.count(1)
+    last = int(sys.argv[3]) if len(sys.argv) > 3 else None
+
+    def stop() -> bool:
+        if next(updates) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
     search(
         tiny_sweep(Path(sys.argv[1])),
         int(sys.argv[2]),
         now_ms=time.time_ns() // 1_000_000,
-        say=lambda text: print(text, flush=True),
+        stop=stop,
     )
