@@ -41,10 +41,11 @@ drills: home
 	$(PYTEST) -m "drill and not slow and not scale" $(DRILLS)
 
 # beyond one machine: the extras of pyproject.toml, and servers that the tests start on loopback
-SCALE := s3,s3-server
+SCALE := ray,s3,s3-server
 scale: home
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --no-build-isolation -e ".[$(SCALE)]"
-	$(PYTEST) -m scale
+	$(BIN)/python -m pytest -n 0 -m scale
+	$(BIN)/python -m pytest -n 0 tests/test_plan_sweep.py
 
 soak: home
 	HYPOTHESIS_PROFILE=drawn $(PYTEST) -m "slow and not scale"

@@ -6,8 +6,10 @@ each session, is a Ray job (`dagster_ray.RayRunLauncher`), and each training ano
 Ray is imported before it is wanted. See `docs/SCALE.md`.
 """
 
+import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +20,7 @@ from dagster._core.pipes.client import PipesClientCompletedInvocation
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from pydantic import Field
 
+from kalshi_pipeline.errors import KalshiPipelineError
 from kalshi_pipeline.resources.environment import (
     engine_name,
     handed_on,
@@ -29,6 +32,7 @@ from kalshi_pipeline.resources.run_launcher import WatchedRunLauncher
 STOP_WITHIN_S = 20.0  # an update takes about a second, saving less
 TRAINING_TAG = "kalshi/training"  # of a Ray job: what it trains
 RUN_TAG = "dagster/run-id"  # of a Ray job: the run that asked for it
+RESTARTS = 2  # of a job that died
 _POLL_S = 0.5
 
 
@@ -126,6 +130,48 @@ class Engine(dg.ConfigurableResource):  # type: ignore[type-arg]
             )
         except RuntimeError as died:  # what it raises of a job that failed, and of no other thing
             raise DagsterPipesExecutionError(str(died)) from died
+
+
+def side_by_side(module: str, words: Sequence[str], copies: int) -> None:
+    """Run one command several times at once on the cluster, each time a job, to their end.
+
+    A job that dies is started again, twice.
+
+    Raises:
+        KalshiPipelineError: one died a third time; the others are stopped.
+    """
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    client = JobSubmissionClient(ray_address())
+    command = shlex.join([sys.executable, "-m", module, *words])
+    variables = {"env_vars": _variables()}
+
+    def start() -> str:
+        return client.submit_job(
+            entrypoint=command,
+            entrypoint_num_cpus=1,
+            entrypoint_num_gpus=training_gpus(),
+            runtime_env=dict(variables),
+        )
+
+    going = {start(): RESTARTS for _ in range(copies)}
+    try:
+        while going:
+            time.sleep(_POLL_S)
+            for job, left in list(going.items()):
+                status = client.get_job_status(job)
+                if not status.is_terminal():
+                    continue
+                del going[job]
+                if status == JobStatus.SUCCEEDED:
+                    continue
+                if not left:
+                    told = client.get_job_logs(job).strip().splitlines()
+                    raise KalshiPipelineError(told[-1] if told else "a job died", value=job)
+                going[start()] = left - 1
+    finally:
+        for job in going:
+            client.stop_job(job)
 
 
 def _variables() -> dict[str, str]:

@@ -79,4 +79,4 @@ def _on_the_cluster(options: argparse.Namespace) -> None:
     words += ["--trials", str(options.trials)]
     for flag, value in (("--timesteps", options.timesteps), ("--save-freq", options.save_freq)):
         words += [flag, str(value)] if value else []
-    side_by_side(["kalshi_pipeline.cli", *words], options.side_by_side)
+    side_by_side("kalshi_pipeline.cli", words, options.side_by_side)

@@ -18,7 +18,7 @@ from tests.mutation.runner import outcome, prepare
 
 ROOT = Path(__file__).parents[2]
 LEAST_KILLED = 0.9
-FAST = ["-m", "not slow and not drill"]
+FAST = ["-m", "not slow and not drill and not scale"]
 # module -> tests of it, those that kill most of it first
 MODULES = {
     "market.prices": ["tests/market/test_prices.py"],

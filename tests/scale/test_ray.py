@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from kalshi_pipeline import plan_stages, stages
 from kalshi_pipeline.definitions import build_definitions
 from kalshi_pipeline.plans import load_plan
 from kalshi_pipeline.storage.publish import STAGING, Warehouse
+from kalshi_pipeline.storage.trials import read_trials
+from tests.conftest import environment_of
 from tests.deployment import Deployment, deployed, wait_until
 from tests.drills.copies import made_at_once
 from tests.scale.clusters import Workers, ray_cluster
@@ -121,3 +125,17 @@ def test_a_session_whose_worker_is_killed_is_finished_by_another(deployment, wor
     for stage in stages.SESSION_STAGES:  # one generation, what was begun and not published apart
         left = [path.name for path in (deployment.warehouse / stage / "session=902").iterdir()]
         assert len([name for name in left if name not in {"CURRENT", STAGING}]) == 1, left
+
+
+def test_trials_of_a_sweep_go_side_by_side_on_the_workers(workers, at_once, tmp_path):
+    shutil.copytree(at_once.root, tmp_path / "warehouse")
+    environment = {**environment_of(tmp_path), **workers.variables}
+    command = [sys.executable, "-m", "kalshi_pipeline.cli", "sweep", "--plan", "quick",
+               "--trials", "4", "--timesteps", "2048", "--side-by-side", "2"]  # fmt: skip
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "[phase.ppo]" in done.stdout
+    sweeping = [job for job in workers.jobs.list_jobs() if " sweep " in job.entrypoint]
+    assert [job.status for job in sweeping] == ["SUCCEEDED"] * 2
+    scored = read_trials(Warehouse(tmp_path / "warehouse")).to_pylist()
+    assert len({row["recipe"] for row in scored}) == 4
