@@ -17,6 +17,10 @@ EXCUSED = {
     "loses one",
     r"^pip install '\.\[s3\]'": "installs into the environment of the tests, which has it or skips",
     r"^ssh ": "needs another machine",
+    r"^pip install .*\[ray\]": "fetches packages; make scale installs them",
+    r"^(export RAY_|ray start|export KALSHI_ENGINE)": "starts processes that outlive the shell; "
+    "tests/scale starts such a cluster",
+    r"^kalshi sweep ": "needs the extra; tests/test_plan_sweep.py types it where that is installed",
     r"^make ui\b": "takes port 3000 of this machine; tests/pipeline/test_browser.py starts what it "
     "starts, on a free port",
 }
