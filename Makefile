@@ -41,7 +41,7 @@ drills: home
 	$(PYTEST) -m "drill and not slow and not scale" $(DRILLS)
 
 # beyond one machine: the extras of pyproject.toml, and servers that the tests start on loopback
-SCALE := ray,s3,s3-server
+SCALE := ray,s3,k8s,scale-tests
 scale: home
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --no-build-isolation -e ".[$(SCALE)]"
 	$(BIN)/python -m pytest -n 0 -m scale

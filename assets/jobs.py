@@ -15,7 +15,7 @@ from kalshi_pipeline.assets.evaluations import EvaluationRun
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.training import TrainingRun
 from kalshi_pipeline.plan_stages import EVALUATION
-from kalshi_pipeline.plans import Plan
+from kalshi_pipeline.plans import RETRAINED, Plan
 from kalshi_pipeline.resources.engine import waiting_tags
 from kalshi_pipeline.stages import BOOKS, RAW, SESSION_STAGES, SUITABLE, TENSORS
 
@@ -55,6 +55,13 @@ session_jobs = (
 def plan_jobs(plans: Iterable[Plan]) -> list[Any]:
     """Three jobs a plan: it whole, its training, its evaluation."""
     return [job for plan in plans for job in _of_plan(plan)]
+
+
+def training_steps(plans: Iterable[Plan]) -> list[str]:
+    """Names of all steps that train."""
+    outputs = [(plan.name, phase.name) for plan in plans for phase in plan.phases]
+    outputs += [(plan.name, RETRAINED) for plan in plans if plan.retrain]
+    return [dg.AssetKey(list(output)).to_python_identifier() for output in outputs]
 
 
 def _of_plan(plan: Plan) -> list[Any]:

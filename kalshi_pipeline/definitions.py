@@ -10,7 +10,7 @@ from kalshi_pipeline.assets.checkpoints import phase_asset
 from kalshi_pipeline.assets.evaluations import evaluation_asset
 from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.freshness import with_freshness
-from kalshi_pipeline.assets.jobs import plan_jobs, session_jobs
+from kalshi_pipeline.assets.jobs import plan_jobs, session_jobs, training_steps
 from kalshi_pipeline.assets.raw_messages import raw_messages
 from kalshi_pipeline.assets.retraining import (
     retraining_assets,
@@ -22,7 +22,7 @@ from kalshi_pipeline.assets.suitable_markets import suitable_markets
 from kalshi_pipeline.assets.warehouse_views import warehouse_views
 from kalshi_pipeline.plans import load_plan, plan_names
 from kalshi_pipeline.resources.console import console
-from kalshi_pipeline.resources.engine import Engine, engine_settings
+from kalshi_pipeline.resources.engine import Engine, engine_settings, executor
 from kalshi_pipeline.resources.environment import recording_roots, warehouse_root
 from kalshi_pipeline.resources.fixed import fixed
 from kalshi_pipeline.resources.no_values import NoValues
@@ -69,7 +69,7 @@ def build_definitions(recordings: list[str], warehouse: str) -> dg.Definitions:
             "io_manager": NoValues(),
         },
         loggers={"console": console},
-        executor=dg.in_process_executor,  # a run is a process of its own; its steps share imports
+        executor=executor(training_steps(plans)),
     )
 
 

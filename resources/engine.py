@@ -1,17 +1,18 @@
-"""Where runs and trainings are carried out: on this machine, or on a Ray cluster.
+"""Where runs and trainings are carried out: on this machine, on a Ray cluster, or on Kubernetes.
 
-`KALSHI_ENGINE` says which; assets and jobs are the same for both. On a cluster each run, and so
+`KALSHI_ENGINE` says which; assets and jobs are the same for all. On a Ray cluster each run, and so
 each session, is a Ray job (`dagster_ray.RayRunLauncher`), and each training another one
-(`dagster_ray.PipesRayJobClient`), with the command that is a process of its own here. Nothing of
-Ray is imported before it is wanted. See `docs/SCALE.md`.
+(`dagster_ray.PipesRayJobClient`), with the command that is a process of its own here. On Kubernetes
+each step is a pod (`kubernetes.py`). Nothing of either is imported before it is wanted. See
+`docs/SCALE.md`.
 """
 
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError  # 1.13 has no public name for it
@@ -22,6 +23,7 @@ from pydantic import Field
 
 from kalshi_pipeline.errors import KalshiPipelineError
 from kalshi_pipeline.resources.environment import (
+    EngineName,
     engine_name,
     handed_on,
     ray_address,
@@ -56,7 +58,7 @@ class EnvSwitchedLauncher(RunLauncher, ConfigurableClass):
         Raises:
             KalshiPipelineError: it asks for an engine there is none of.
         """
-        if engine_name() == "local":
+        if engine_name() != "ray":  # Dagster's chart names the launcher of Kubernetes itself
             return WatchedRunLauncher(inst_data)
         from dagster_ray import RayRunLauncher
 
@@ -68,7 +70,20 @@ class EnvSwitchedLauncher(RunLauncher, ConfigurableClass):
 
 def waiting_tags() -> dict[str, str]:
     """Tags of a run that mostly waits for a training: it leaves its processor to that."""
-    return {} if engine_name() == "local" else {"dagster-ray/config": '{"num_cpus": 0.1}'}
+    return {"dagster-ray/config": '{"num_cpus": 0.1}'} if engine_name() == "ray" else {}
+
+
+def executor(trainings: Iterable[str]) -> dg.ExecutorDefinition:
+    """What carries out a run's steps: its own process, whose imports they share; or a pod each.
+
+    Args:
+        trainings: names of the steps that train.
+    """
+    if engine_name() != "kubernetes":
+        return dg.in_process_executor
+    from kalshi_pipeline.resources.kubernetes import step_executor
+
+    return step_executor(trainings, training_gpus())
 
 
 def engine_settings() -> dict[str, Any]:
@@ -83,13 +98,13 @@ def engine_settings() -> dict[str, Any]:
 class Engine(dg.ConfigurableResource):  # type: ignore[type-arg]
     """What carries out a training: the same worker and the same weights, wherever it runs."""
 
-    name: Literal["local", "ray"] = Field(description="this machine, or a Ray cluster")
+    name: EngineName = Field(description="this machine or pod, or a Ray cluster")
     address: str = Field(description="of Ray's dashboard; read where the engine is ray")
     gpus: float = Field(description="GPUs a training reserves on the cluster")
 
     def shared(self, root: Path) -> str | None:
         """Folder for files that asset and worker both see; None: any of this machine."""
-        if self.name == "local":
+        if self.name != "ray":
             return None
         folder = root / "trained_models"  # the worker writes its run there in any case
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +124,7 @@ class Engine(dg.ConfigurableResource):  # type: ignore[type-arg]
             DagsterPipesExecutionError: it died.
         """
         command = [sys.executable, "-m", "kalshi_pipeline.assets.trainer"]
-        if self.name == "local":
+        if self.name != "ray":
             client = dg.PipesSubprocessClient(termination_timeout_seconds=STOP_WITHIN_S)
             return client.run(context=context, command=command, extras=extras)
         from dagster_ray import PipesRayJobClient

@@ -10,7 +10,7 @@
 `DATABASE_URL_POOLED`  the same database behind a transaction pooler: preferred for reading
 `DAGSTER_POSTGRES_URL`  PostgreSQL database for Dagster's own runs and events; SQLite without it
 `KALSHI_ON_FAILURE`  a command that is told of every run that failed
-`KALSHI_ENGINE`      where runs and trainings go: `local` (without it) or `ray`
+`KALSHI_ENGINE`      where runs and trainings go: `local` (without it), `ray`, `kubernetes`
 `RAY_ADDRESS`        of the Ray cluster; its dashboard on this machine without it
 `KALSHI_TRAINING_GPUS`  GPUs a training reserves there; none without it
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kalshi_pipeline.storage.publish import Warehouse
 
 _URL = re.compile(r"(s3|gs|az)://[\w.-]+(/[\w.=-]+)*", re.ASCII)
+EngineName = Literal["local", "ray", "kubernetes"]
 REPORT_PORT = 3002  # beside Dagster, 3000, and its viewer, 3001
 
 
@@ -115,15 +116,15 @@ def failure_command() -> list[str]:
     return shlex.split(os.environ.get("KALSHI_ON_FAILURE", ""))
 
 
-def engine_name() -> Literal["local", "ray"]:
+def engine_name() -> EngineName:
     """Where runs and trainings are carried out.
 
     Raises:
         KalshiPipelineError: the variable names no engine.
     """
     told = os.environ.get("KALSHI_ENGINE") or "local"
-    if told not in ("local", "ray"):
-        raise KalshiPipelineError("KALSHI_ENGINE is local or ray", value=told[:20])
+    if told not in ("local", "ray", "kubernetes"):
+        raise KalshiPipelineError("KALSHI_ENGINE is local, ray or kubernetes", value=told[:20])
     return told
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.deployment import free_port
@@ -53,6 +54,10 @@ class Workers:
         """End a worker and all it started at once, as a machine that is switched off."""
         (node,) = [node for node in self.nodes if node.node_id == node_id]
         self.nodes.remove(node)
+        (raylet,) = node.all_processes["raylet"]
+        for member in psutil.Process(raylet.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
         self.cluster.remove_node(node, allow_graceful=False)
 
 

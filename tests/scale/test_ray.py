@@ -113,8 +113,12 @@ def test_sessions_are_runs_on_the_workers_and_come_out_as_here(deployment, worke
 def test_a_session_whose_worker_is_killed_is_finished_by_another(deployment, workers, at_once):
     run = deployment.launch(*stages.SESSION_STAGES, partition="902")
     begun = deployment.warehouse / "raw_messages" / "session=902"
+    client = workers.jobs
+    wait_until(lambda: f"dagster-run-{run}" in {j.submission_id for j in client.list_jobs()}, "job")
+    lost = wait_until(
+        lambda: client.get_job_info(f"dagster-run-{run}").driver_node_id, "it is on a worker"
+    )
     wait_until(begun.exists, "the session has begun")
-    lost = workers.jobs.get_job_info(f"dagster-run-{run}").driver_node_id
     workers.kill(lost)
     assert deployment.finished(run) == "FAILURE"
     again = deployment.retry(run)

@@ -1,0 +1,167 @@
+"""Definitions load for Kubernetes, and the pods they ask for are pods; no cluster is needed."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+pytest.importorskip("dagster_k8s", reason="needs the extra: pip install .[k8s]")
+pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+
+import dagster as dg
+import kubernetes_validate
+from dagster._config import process_config, resolve_to_config_type
+from dagster_k8s import K8sRunLauncher
+from dagster_k8s.client import DagsterKubernetesClient
+from dagster_k8s.container_context import K8sContainerContext
+from dagster_k8s.job import (
+    DagsterK8sJobConfig,
+    UserDefinedDagsterK8sConfig,
+    construct_dagster_k8s_job,
+)
+from kubernetes.client import ApiClient
+
+from kalshi_pipeline.definitions import build_definitions
+from kalshi_pipeline.errors import KalshiPipelineError
+from kalshi_pipeline.resources.environment import engine_name
+from kalshi_pipeline.resources.kubernetes import step_settings
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.scale
+
+VALUES = yaml.safe_load((ROOT / "deploy/kubernetes/values.yaml").read_text())
+(CODE,) = VALUES["dagster-user-deployments"]["deployments"]
+IMAGE = f"{CODE['image']['repository']}:{CODE['image']['tag']}"
+RELEASE = "1.36"
+
+
+@pytest.fixture
+def definitions(monkeypatch, tmp_path):
+    monkeypatch.setenv("KALSHI_ENGINE", "kubernetes")
+    monkeypatch.setenv("KALSHI_TRAINING_GPUS", "1")
+    return build_definitions([], str(tmp_path))
+
+
+@pytest.fixture
+def launcher(monkeypatch):
+    """What the chart makes of our values, with no cluster behind it."""
+    given = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
+    settings = {
+        "service_account_name": "dagster",
+        "instance_config_map": "dagster-instance",
+        "postgres_password_secret": VALUES["global"]["postgresqlSecretName"],
+        "image_pull_policy": given["imagePullPolicy"],
+        "fail_pod_on_run_failure": given["failPodOnRunFailure"],
+        "resources": given["resources"],
+        "run_k8s_config": {
+            "pod_spec_config": given["runK8sConfig"]["podSpecConfig"],
+            "job_spec_config": given["runK8sConfig"]["jobSpecConfig"],
+        },
+    }
+    schema = resolve_to_config_type(DagsterK8sJobConfig.config_type_run_launcher())
+    accepted = process_config(schema, settings)
+    assert accepted.success, accepted.errors
+    monkeypatch.setattr("dagster_k8s.launcher.load_kubernetes_config", lambda **_: None)
+    monkeypatch.setattr(DagsterKubernetesClient, "production_client", lambda **_: None)
+    return K8sRunLauncher(**accepted.value)
+
+
+def of_the_code_server(launcher):
+    """What a run has of its code server, as `includeConfigInLaunchedRuns` hands it on."""
+    return K8sContainerContext.create_from_config(
+        {
+            "k8s": {
+                "env": CODE["env"],
+                "env_secrets": [entry["name"] for entry in CODE["envSecrets"]],
+                "volumes": CODE["volumes"],
+                "volume_mounts": CODE["volumeMounts"],
+                "image_pull_policy": CODE["image"]["pullPolicy"],
+            }
+        }
+    )
+
+
+def rendered(launcher, name, context):
+    """A job of Kubernetes, held against its schema."""
+    job = construct_dagster_k8s_job(
+        context.get_k8s_job_config(IMAGE, launcher), ["dagster", "api", "execute_step"],
+        job_name=name, user_defined_k8s_config=context.run_k8s_config,
+    )  # fmt: skip
+    told = ApiClient().sanitize_for_serialization(job)
+    kubernetes_validate.validate(told, RELEASE, strict=True)
+    return told["spec"]["template"]["spec"]
+
+
+def base(launcher):
+    run = K8sContainerContext(
+        resources=launcher.resources,
+        run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(launcher.run_k8s_config),
+    )
+    return run.merge(of_the_code_server(launcher))
+
+
+def test_a_run_and_every_kind_of_step_is_a_pod_that_kubernetes_takes(launcher, definitions):
+    settings = step_settings(["quick__phase_1"], 1)
+    run = rendered(launcher, "dagster-run", base(launcher))
+    (container,) = run["containers"]
+    assert container["image"] == IMAGE
+    assert container["resources"]["requests"]["cpu"] == "100m"
+    assert {"name": "KALSHI_ENGINE", "value": "kubernetes"} in container["env"]
+    assert container["volumeMounts"][-1]["mountPath"] == "/data"
+
+    def step(*further):
+        context = base(launcher)
+        for config in further:
+            told = UserDefinedDagsterK8sConfig.from_dict(config)
+            context = context.merge(K8sContainerContext(run_k8s_config=told))
+        return rendered(launcher, "dagster-step", context)
+
+    data = step(settings["step_k8s_config"])
+    assert data["containers"][0]["resources"] == {
+        "requests": {"cpu": "1", "memory": "4Gi"}, "limits": {"memory": "8Gi"},
+    }  # fmt: skip
+    train = step(settings["step_k8s_config"], settings["per_step_k8s_config"]["quick__phase_1"])
+    assert train["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert train["terminationGracePeriodSeconds"] == 60
+
+
+def test_a_pod_with_a_setting_that_there_is_none_of_is_found(launcher):
+    wrong = {
+        "container_config": {
+            "volume_mounts": [{"name": "data", "mount_path": "/data", "read_only": "yes"}]
+        }
+    }
+    told = UserDefinedDagsterK8sConfig.from_dict(wrong)
+    with pytest.raises(kubernetes_validate.ValidationError):
+        rendered(launcher, "x", base(launcher).merge(K8sContainerContext(run_k8s_config=told)))
+
+
+def test_the_executor_is_that_of_kubernetes_and_names_only_steps_there_are(definitions):
+    assert definitions.executor.name == "k8s"
+    accepted = process_config(
+        resolve_to_config_type(definitions.executor.config_schema.config_type), {}
+    )
+    assert accepted.success, accepted.errors
+    resolved = definitions.executor.apply_config_mapping({"config": {}}).value["config"]
+    steps = resolved["per_step_k8s_config"]
+    ops = {
+        key.to_python_identifier() for key in definitions.resolve_asset_graph().get_all_asset_keys()
+    }
+    assert {"quick__phase_1", "quick__retrained"} <= set(steps) <= ops
+    assert all("nvidia.com/gpu" in str(told) for told in steps.values())
+
+
+def test_the_engine_of_the_values_is_one_and_an_unknown_one_is_refused(monkeypatch):
+    told = {entry["name"]: entry["value"] for entry in CODE["env"]}
+    monkeypatch.setenv("KALSHI_ENGINE", told["KALSHI_ENGINE"])
+    assert engine_name() == "kubernetes"
+    monkeypatch.setenv("KALSHI_ENGINE", "cloud")
+    with pytest.raises(KalshiPipelineError, match="local, ray or kubernetes"):
+        engine_name()
+    with pytest.raises(ValueError, match="whole GPUs"):
+        step_settings([], 0.5)
+
+
+def test_on_one_machine_steps_share_a_process(monkeypatch, tmp_path):
+    monkeypatch.delenv("KALSHI_ENGINE", raising=False)
+    assert build_definitions([], str(tmp_path)).executor is dg.in_process_executor
