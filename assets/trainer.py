@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,8 @@ def _teller(
             return
         told = place
         figures = _figures(progress)
-        with path.open("a") as file:
+        # where the folder is another machine's, the log says it alone
+        with suppress(FileNotFoundError), path.open("a") as file:
             told_of = {"of": f"seed {seed}", **figures}  # a text: no curve is drawn of it
             file.write(json.dumps(told_of, allow_nan=False) + "\n")
         say(

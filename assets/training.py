@@ -74,7 +74,7 @@ def trained(
             with _followed(context, progress):
                 done = engine.train(
                     context,
-                    f"{warehouse.root}: {name} {phase.partition or ''}",
+                    f"{warehouse.address}: {name} {phase.partition or ''}",
                     {**extras, "progress": str(progress)},
                 )
         except DagsterPipesExecutionError as died:

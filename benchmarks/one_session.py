@@ -1,7 +1,7 @@
 """The stages of one session in a process of their own.
 
-`python -m benchmarks.one_session ROOT SESSION [RECORDING]` prints what each took and the peak of
-memory, as JSON.
+`python -m benchmarks.one_session ROOT SESSION [RECORDING]` prints, as JSON, the seconds of each,
+those of all processors together, and the peak of memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 
 def main() -> None:
@@ -28,12 +28,12 @@ def main() -> None:
     leave_pandas_out()
     atexit.register(gc.freeze)
     warehouse, number = Warehouse(Path(root)), int(session)
-    took = {"imports": perf_counter() - begun}
+    took, processor = {"imports": perf_counter() - begun}, {}
 
     def timed(name: str, stage: Callable[[], object]) -> None:
-        start = perf_counter()
+        start, worked = perf_counter(), process_time()
         stage()
-        took[name] = perf_counter() - start
+        took[name], processor[name] = perf_counter() - start, process_time() - worked
 
     if recording:
         source = open_folder(Path(recording[0]))
@@ -42,7 +42,9 @@ def main() -> None:
     timed("tensors", lambda: stages.build_session_tensors(warehouse, number))
     if recording:
         timed("suitable markets", lambda: stages.choose_session_markets(warehouse, number))
-    print(json.dumps({"peak_gib": _peak_kib() / (1 << 20), **took}))
+    print(
+        json.dumps({"seconds": took, "processor_s": processor, "peak_gib": _peak_kib() / (1 << 20)})
+    )
 
 
 def _peak_kib() -> int:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from benchmarks.data import Material
 from benchmarks.flow import write_messages
@@ -47,19 +48,18 @@ def measure(
         for suffix, values, unit in (("", rates, "deltas/s"), (", peak memory", peaks, "GiB"))
     ]  # fmt: skip
     seconds, found = of_recording(small)
-    parts = {name: took for name, took in found.items() if name != "peak_gib"}
     return [
         *rows,
-        Row("small_session", seconds, "s", parts),
+        Row("small_session", seconds, "s", found["seconds"]),
         Row("small_session, peak memory", found["peak_gib"], "GiB"),
     ]
 
 
-def of_flow(deltas: int) -> tuple[float, dict[str, float]]:
+def of_flow(deltas: int) -> tuple[float, dict[str, Any]]:
     """A flow's message table to tensors: seconds beyond an interpreter's start, and details."""
     with tempfile.TemporaryDirectory() as root:
         publish_flow(Path(root), deltas)
-        return _in_a_process(root, str(FLOW))
+        return in_a_process(root, str(FLOW))
 
 
 def publish_flow(root: Path, deltas: int) -> None:
@@ -72,21 +72,20 @@ def publish_flow(root: Path, deltas: int) -> None:
         staging.summary.update(frames=deltas + 1_000, deltas=deltas, snapshots=1_000, rejected=0)
 
 
-def of_recording(profile: SessionProfile) -> tuple[float, dict[str, float]]:
+def of_recording(profile: SessionProfile) -> tuple[float, dict[str, Any]]:
     """All stages of a generated recording, the second time: kernels compiled, files cached."""
     with tempfile.TemporaryDirectory() as place:
         folder = write_session(profile, Path(place) / "recordings")
         for attempt in ("first", "second"):
-            found = _in_a_process(str(Path(place) / attempt), folder.name, str(folder))
+            found = in_a_process(str(Path(place) / attempt), folder.name, str(folder))
     return found
 
 
-def _in_a_process(*arguments: str) -> tuple[float, dict[str, float]]:
-    found: dict[str, float] = {}
+def in_a_process(*arguments: str) -> tuple[float, dict[str, Any]]:
+    """What `one_session` says, and its seconds beyond those of an interpreter that does nothing."""
     bare = _seconds([sys.executable, "-c", "pass"])[0]
     seconds, told = _seconds([sys.executable, "-m", "benchmarks.one_session", *arguments])
-    found.update(json.loads(told))
-    return seconds - bare, found
+    return seconds - bare, json.loads(told)
 
 
 def _seconds(command: list[str]) -> tuple[float, str]:

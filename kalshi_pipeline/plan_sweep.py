@@ -9,7 +9,7 @@
 A sweep publishes nothing: what it finds is written into the plan by a person, and trained. Every
 policy that was validated is in the trials ledger, whatever became of its trial: an evaluation
 counts all of them. Asked for again, a sweep goes on; asked for twice at once, trials go on side by
-side. The space is that of the training plan's appendix B.
+side.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from kalshi_pipeline.plan_stages import (
 )
 from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.sealed import refuse_sealed
+from kalshi_pipeline.search_space import CHOICES, RANGES, distributions, space_of
 from kalshi_pipeline.session_data import session_inputs, universe_of
 from kalshi_pipeline.storage.publish import Recipe, Warehouse
 from kalshi_pipeline.storage.whole_folder import replace_file
@@ -58,12 +59,6 @@ _DIGITS = 12
 _SIGNIFICANT = 3  # digits of what is tried, so that what is written is what was tried
 _STARTUP = 6  # trials by chance before the sampler follows any
 _BEFORE_PRUNING = 4  # trials that are done before one is compared with their median
-# least and most of the knobs that the guide turns; a plan's own value widens them.
-# Source: training plan, appendix B; halves of `n_steps` stand for its 2,048 of 4,096
-_RANGES = {
-    "learning_rate": (5e-5, 3e-4), "clip_range": (0.1, 0.2), "ent_coef": (0.05, 0.15),
-}  # fmt: skip
-_CHOICES = {"batch_size": (256, 512), "n_epochs": (5, 10, 15)}
 
 
 @dataclass(frozen=True)
@@ -159,7 +154,7 @@ def open_sweep(
     plan = replace(plan, save_every=save_every or plan.save_every)
     if not plan.validation_sessions(wanted):
         raise PlanError(f"nothing validates {phase} of {plan.name}", rule="validation", value=phase)
-    recipe = _recipe(warehouse, plan, wanted, {"space": [_RANGES, _CHOICES]})
+    recipe = _recipe(warehouse, plan, wanted, {"space": [RANGES, CHOICES]})
     name = f"{plan.name}_{phase}_{recipe.digest[:_DIGITS]}"
     return Sweep(warehouse, plan, wanted, warehouse.root / SWEEPS / name)
 
@@ -221,33 +216,6 @@ def _recipe(warehouse: Warehouse, plan: Plan, phase: Phase, further: Mapping[str
     return Recipe(TRAINING_VERSION, {**settings_of(plan, phase), "sweep": dict(further)}, inputs)
 
 
-def space_of(learner: PPOConfig) -> dict[str, tuple[Any, ...]]:
-    """What is tried of each knob: least and most of a range, or a choice of several."""
-    space: dict[str, tuple[Any, ...]] = {}
-    for name, (least, most) in _RANGES.items():
-        own = getattr(learner, name)
-        space[name] = (min(least, own), max(most, own))
-    for name, values in _CHOICES.items():
-        space[name] = tuple(sorted({*values, getattr(learner, name)}))
-    shorter = max(1, learner.n_steps // 2)
-    space["n_steps"] = (shorter, learner.n_steps)
-    # no minibatch is larger than a rollout
-    own, most = learner.batch_size, shorter * learner.n_envs
-    space["batch_size"] = tuple(size for size in space["batch_size"] if size <= most or size == own)
-    return space
-
-
-def _distributions(learner: PPOConfig) -> dict[str, Any]:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-
-    return {
-        name: FloatDistribution(*values, log=name == "learning_rate")
-        if name in _RANGES
-        else CategoricalDistribution(values)
-        for name, values in space_of(learner).items()
-    }
-
-
 def _study(sweep: Sweep, done: int) -> optuna.Study:
     import optuna
 
@@ -281,7 +249,7 @@ def _asked(sweep: Sweep, trials: int) -> Iterator[optuna.Trial | None]:
             held, trial = None, None
         else:
             study = _study(sweep, len(done) + going)
-            trial = study.ask(_distributions(_ppo(sweep.phase)))
+            trial = study.ask(distributions(_ppo(sweep.phase)))
             held = (sweep.folder / _GOING / str(trial.number)).open("a")
             fcntl.flock(held, fcntl.LOCK_EX)
     try:

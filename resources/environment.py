@@ -25,7 +25,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import kalshi_pipeline
 from kalshi_pipeline.errors import KalshiPipelineError, StorageError
@@ -123,9 +123,10 @@ def engine_name() -> EngineName:
         KalshiPipelineError: the variable names no engine.
     """
     told = os.environ.get("KALSHI_ENGINE") or "local"
-    if told not in ("local", "ray", "kubernetes"):
-        raise KalshiPipelineError("KALSHI_ENGINE is local, ray or kubernetes", value=told[:20])
-    return told
+    for engine in get_args(EngineName):
+        if told == engine:
+            return cast("EngineName", engine)
+    raise KalshiPipelineError("KALSHI_ENGINE is local, ray or kubernetes", value=told[:20])
 
 
 def ray_address() -> str:

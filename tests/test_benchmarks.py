@@ -10,6 +10,7 @@ pytest.importorskip("stable_baselines3")
 
 from benchmarks import (
     books,
+    cost,
     curriculum,
     environment,
     evaluation,
@@ -75,6 +76,14 @@ def test_sizes_are_taken_in_fresh_processes_with_their_peak_of_memory():
         ("small_session, peak memory", "GiB", []),
     ]
     assert all(value > 0 for entry in rows for value in (entry.value, *entry.peers.values()))
+
+
+def test_a_billion_deltas_cost_what_those_that_were_measured_do_times_over():
+    row = cost.of_flow(3_000)
+    assert {"books, processor, s", "tensors, wall, s", "feature_tensors, bytes"} <= row.keys()
+    assert all(value > 0 for value in row.values())
+    row = {"deltas": 500_000_000, "books, processor, s": 3.0, "books, bytes": 2e9, "peak, GiB": 1.0}
+    assert cost.a_billion(row) == {"books, processor, s": 6.0, "books, GB": 4.0}
 
 
 @pytest.mark.parametrize(

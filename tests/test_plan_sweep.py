@@ -25,7 +25,8 @@ from kalshi_pipeline.errors import (
     TrainingDiverged,
     TrainingStopped,
 )
-from kalshi_pipeline.plan_sweep import BEST, best_settings, open_sweep, search, space_of
+from kalshi_pipeline.plan_sweep import BEST, best_settings, open_sweep, search
+from kalshi_pipeline.search_space import space_of
 from kalshi_pipeline.storage.publish import Warehouse
 from kalshi_pipeline.storage.trials import read_trials
 from tests.conftest import ROOT

@@ -62,8 +62,18 @@ MAY_IMPORT = {
         "learning",
         "evaluation",
     },
+    "search_space": {"config"},
     "plan_sweep": DATA
-    | {"plans", "sealed", "storage", "session_data", "plan_stages", "trading", "learning"},
+    | {
+        "plans",
+        "sealed",
+        "search_space",
+        "storage",
+        "session_data",
+        "plan_stages",
+        "trading",
+        "learning",
+    },
     "by_hand": DATA
     | {
         "past",

@@ -89,7 +89,7 @@ class Jobs:
 
 @pytest.fixture
 def context():
-    with dg.DagsterInstance.ephemeral() as instance, dg.build_asset_context(instance) as found:
+    with dg.DagsterInstance.ephemeral() as instance, dg.build_asset_context(instance=instance) as found:
         yield found
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.deployment import free_port
 
 LOOPBACK = "127.0.0.1"
+SESSIONS = (901, 902, 951, 952)
 # no word to anybody; and a node that is alone takes this machine to be loopback. What tests say of
 # the pipeline is not handed to the nodes: jobs get what the pipeline hands on
 ALONE = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -45,10 +46,19 @@ class Workers:
 
         return JobSubmissionClient(self.address)
 
-    def add(self) -> None:
-        """One more worker."""
-        self.nodes.append(self.cluster.add_node(num_cpus=1, node_ip_address=LOOPBACK))
+    def add(self, address: str = LOOPBACK, **variables: str) -> Any:
+        """One more worker, at an address of its own and with further environment."""
+        node = self.cluster.add_node(num_cpus=1, node_ip_address=address, env_vars=variables)
+        self.nodes.append(node)
         self.cluster.wait_for_nodes()
+        return node
+
+    def of(self, run: str) -> str | None:
+        """The node that carries out a run of Dagster's; None before it has one."""
+        job = f"dagster-run-{run}"
+        if job not in {found.submission_id for found in self.jobs.list_jobs()}:
+            return None
+        return self.jobs.get_job_info(job).driver_node_id or None
 
     def kill(self, node_id: str) -> None:
         """End a worker and all it started at once, as a machine that is switched off."""

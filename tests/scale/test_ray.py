@@ -18,15 +18,13 @@ from kalshi_pipeline.storage.publish import STAGING, Warehouse
 from kalshi_pipeline.storage.trials import read_trials
 from tests.conftest import environment_of
 from tests.deployment import Deployment, deployed, wait_until
-from tests.drills.copies import made_at_once
-from tests.scale.clusters import Workers, ray_cluster
-from tests.sessions import arrives
+from tests.drills.copies import published
+from tests.scale.clusters import SESSIONS, Workers, ray_cluster
 
 pytestmark = pytest.mark.scale
 
 QUICK = load_plan("quick")
 PHASE = dg.AssetKey(["quick", "phase_1"])
-SESSIONS = (901, 902, 951, 952)
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 
@@ -34,27 +32,6 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 def workers() -> Iterator[Workers]:
     with ray_cluster(2) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def recordings(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four sessions, two of which no plan knows."""
-    root = tmp_path_factory.mktemp("recordings")
-    for session in SESSIONS:
-        if session < 950:
-            shutil.copytree(generated / str(session), root / str(session))
-        else:
-            arrives(root, session)
-    return root
-
-
-@pytest.fixture(scope="module")
-def at_once(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    """What this process makes of them."""
-    warehouse = Warehouse(tmp_path_factory.mktemp("at_once"))
-    for session in SESSIONS:
-        made_at_once(recordings / str(session), warehouse)
-    return warehouse
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +44,6 @@ def deployment(
         found.stop_sensors()
         found.start("daemon")
         yield found
-
-
-def hashes(warehouse: Warehouse, *sessions: int) -> dict[tuple[str, int], str]:
-    """Of every stage's output, whose bytes are looked at too."""
-    names = [(stage, session) for stage in stages.SESSION_STAGES for session in sessions]
-    found = {name: warehouse.current(name[0], str(name[1])) for name in names}
-    assert all(generation.verified() for generation in found.values())
-    return {name: generation.content_hash for name, generation in found.items()}
 
 
 def test_training_through_ray_gives_the_weights_it_gives_here(
@@ -102,30 +71,24 @@ def test_sessions_are_runs_on_the_workers_and_come_out_as_here(deployment, worke
     assert deployment.backfilled(made) == "COMPLETED_SUCCESS"
     runs = {run.run_id for run in deployment.runs()}
     assert len(runs) == 3
-    submitted = {job.submission_id: job for job in workers.jobs.list_jobs()}
-    assert {submitted[f"dagster-run-{run}"].status for run in runs} == {"SUCCEEDED"}
-    of = {submitted[f"dagster-run-{run}"].driver_node_id for run in runs}
-    assert of == {node.node_id for node in workers.nodes}
-    sessions = (901, 951, 952)
-    assert hashes(Warehouse(deployment.warehouse), *sessions) == hashes(at_once, *sessions)
+    assert {workers.of(run) for run in runs} == {node.node_id for node in workers.nodes}
+    warehouse = Warehouse(deployment.warehouse)
+    for session in ("901", "951", "952"):
+        assert published(warehouse, session) == published(at_once, session)
 
 
 def test_a_session_whose_worker_is_killed_is_finished_by_another(deployment, workers, at_once):
     run = deployment.launch(*stages.SESSION_STAGES, partition="902")
     begun = deployment.warehouse / "raw_messages" / "session=902"
-    client = workers.jobs
-    wait_until(lambda: f"dagster-run-{run}" in {j.submission_id for j in client.list_jobs()}, "job")
-    lost = wait_until(
-        lambda: client.get_job_info(f"dagster-run-{run}").driver_node_id, "it is on a worker"
-    )
+    lost = wait_until(lambda: workers.of(run), "it is on a worker")
     wait_until(begun.exists, "the session has begun")
     workers.kill(lost)
     assert deployment.finished(run) == "FAILURE"
     again = deployment.retry(run)
     assert deployment.finished(again) == "SUCCESS"
-    assert workers.jobs.get_job_info(f"dagster-run-{again}").driver_node_id != lost
+    assert workers.of(again) != lost
     warehouse = Warehouse(deployment.warehouse)
-    assert hashes(warehouse, 902) == hashes(at_once, 902)
+    assert published(warehouse, "902") == published(at_once, "902")
     for stage in stages.SESSION_STAGES:  # one generation, what was begun and not published apart
         left = [path.name for path in (deployment.warehouse / stage / "session=902").iterdir()]
         assert len([name for name in left if name not in {"CURRENT", STAGING}]) == 1, left
