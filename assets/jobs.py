@@ -14,15 +14,15 @@ from kalshi_pipeline.assets.automation import SESSION, TOGETHER
 from kalshi_pipeline.assets.evaluations import EvaluationRun
 from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.training import TrainingRun
+from kalshi_pipeline.plan_retraining import FORWARD_VALIDATION
 from kalshi_pipeline.plan_stages import EVALUATION
 from kalshi_pipeline.plans import RETRAINED, Plan
-from kalshi_pipeline.resources.engine import waiting_tags
 from kalshi_pipeline.stages import BOOKS, RAW, SESSION_STAGES, SUITABLE, TENSORS
 
 SESSION_JOB = "session_data"
 WORK = "kalshi/work"  # tag of a run: data, training, evaluation
 PLAN = "kalshi/plan"
-ON_THE_CPU = {"kalshi/accelerator": "cpu", **waiting_tags()}  # what trains: one run a device
+ON_THE_CPU = {"kalshi/accelerator": "cpu"}  # what trains: one run a device
 
 
 def _of_sessions(
@@ -61,6 +61,13 @@ def training_steps(plans: Iterable[Plan]) -> list[str]:
     """Names of all steps that train."""
     outputs = [(plan.name, phase.name) for plan in plans for phase in plan.phases]
     outputs += [(plan.name, RETRAINED) for plan in plans if plan.retrain]
+    return [dg.AssetKey(list(output)).to_python_identifier() for output in outputs]
+
+
+def judging_steps(plans: Iterable[Plan]) -> list[str]:
+    """Names of all steps that judge what was trained."""
+    outputs = [(plan.name, EVALUATION) for plan in plans]
+    outputs += [(plan.name, FORWARD_VALIDATION) for plan in plans if plan.retrain]
     return [dg.AssetKey(list(output)).to_python_identifier() for output in outputs]
 
 

@@ -33,7 +33,7 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 def main() -> int:
     """Train the phase that Dagster names; other than 0 is returned where it should go on."""
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     _die_with_parent()
     with open_dagster_pipes() as pipes:
         plan = load_plan(pipes.get_extra("plan"))
@@ -57,7 +57,8 @@ def main() -> int:
     return 0
 
 
-def _stop_on_signals() -> Callable[[], bool]:
+def stop_on_signals() -> Callable[[], bool]:
+    """Whether this process was asked to stop."""
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: asked.append(received))

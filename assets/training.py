@@ -5,6 +5,7 @@ No `retry_policy` does this: it would retry a cancelled training as well.
 """
 
 import json
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -60,9 +61,7 @@ def trained(
         dg.RetryRequested: the process died; asked again, it continues.
     """
     name = plan_stages.phase_name(plan, phase.name)
-    with tempfile.TemporaryDirectory(
-        prefix=".progress_", dir=engine.shared(warehouse.root)
-    ) as folder:
+    with tempfile.TemporaryDirectory(prefix=".progress_", dir=engine.shared(warehouse)) as folder:
         progress = Path(folder, "progress.jsonl")
         progress.touch()
         extras = {
@@ -76,6 +75,7 @@ def trained(
                     context,
                     f"{warehouse.address}: {name} {phase.partition or ''}",
                     {**extras, "progress": str(progress)},
+                    before=_seeds(engine, warehouse, plan, phase),
                 )
         except DagsterPipesExecutionError as died:
             context.log.warning(f"{died}; its run is kept and will be continued")
@@ -85,6 +85,15 @@ def trained(
         raise dg.Failure(description=said["refused"], allow_retries=False)
     generation = warehouse.current(name, phase.partition)
     return replace(generation, reused=said["reused"])
+
+
+def _seeds(engine: Engine, warehouse: Warehouse, plan: Plan, phase: Phase) -> list[list[str]]:
+    """Commands that train a seed each, where another node sees the run they leave."""
+    if not engine.shared(warehouse) or len(plan.trained_seeds) == 1:
+        return []
+    module = "kalshi_pipeline.assets.seed_trainer"
+    told = [plan.name, phase.name, phase.partition or "", warehouse.address]
+    return [[sys.executable, "-m", module, *told, str(seed)] for seed in plan.trained_seeds]
 
 
 @contextmanager

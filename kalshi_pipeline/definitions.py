@@ -10,7 +10,7 @@ from kalshi_pipeline.assets.checkpoints import phase_asset
 from kalshi_pipeline.assets.evaluations import evaluation_asset
 from kalshi_pipeline.assets.feature_tensors import feature_tensors
 from kalshi_pipeline.assets.freshness import with_freshness
-from kalshi_pipeline.assets.jobs import plan_jobs, session_jobs, training_steps
+from kalshi_pipeline.assets.jobs import judging_steps, plan_jobs, session_jobs, training_steps
 from kalshi_pipeline.assets.raw_messages import raw_messages
 from kalshi_pipeline.assets.retraining import (
     retraining_assets,
@@ -69,7 +69,7 @@ def build_definitions(recordings: list[str], warehouse: str) -> dg.Definitions:
             "io_manager": NoValues(),
         },
         loggers={"console": console},
-        executor=executor(training_steps(plans)),
+        executor=executor(training_steps(plans), judging_steps(plans)),
     )
 
 

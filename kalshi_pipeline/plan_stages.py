@@ -8,9 +8,9 @@ Beside `stages.py` because they need heavy libraries, which are imported where t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from kalshi_pipeline.trading.tape import Universe
 if TYPE_CHECKING:
     from kalshi_pipeline.learning.phase_run import RunSettings
     from kalshi_pipeline.learning.records import TrainingProgress, TrainingResult
+    from kalshi_pipeline.learning.runs import TrainingRun
     from kalshi_pipeline.storage.checkpoints import Checkpoint
 
 EVALUATION = "evaluation"
@@ -67,50 +68,140 @@ def train_phase(
         OutOfMemory: names the sizes asked for and what to ask for instead.
         TrainingStopped: `stop` said yes.
     """
+    asked = _asked(warehouse, plan, phase)
+    if found := asked.published():
+        return found
+    material = _material(asked)
+    results: dict[int, TrainingResult] = {}
+    with ExitStack() as held:
+        runs = []
+        for seed in plan.trained_seeds:
+            run, results[seed] = held.enter_context(
+                _seed_trained(asked, material, seed, partial(progress, seed), now_ms, stop)
+            )
+            runs.append(run)
+        with warehouse.stage(asked.name, phase.partition, asked.recipe) as staging:
+            digests = {seed: asked.digest(seed, material.parents) for seed in results}
+            _write(staging, results, digests, material.universe)
+        for run in runs:
+            run.finish(staging.generation.content_hash)
+    return staging.generation
+
+
+def train_seed(
+    warehouse: Warehouse,
+    plan: Plan,
+    phase: Phase,
+    seed: int,
+    *,
+    now_ms: int,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """One seed of a phase, to the end of its run, which is left for `train_phase` to find.
+
+    So the seeds of a phase can be trained side by side. Where the phase is published, nothing is.
+
+    Raises:
+        KalshiPipelineError: as `train_phase` does.
+    """
+    asked = _asked(warehouse, plan, phase)
+    if not asked.published():
+        with _seed_trained(asked, _material(asked), seed, lambda _: None, now_ms, stop):
+            pass
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A phase that is to be trained, and all that has a say in what becomes of it.
+
+    Args:
+        warehouse: where it is read and published.
+        plan: whose phase it is.
+        phase: what is trained.
+        parent: what it continues from.
+        config: settings, those of seeds apart.
+        inputs: name of each session's output -> its content hash.
+    """
+
+    warehouse: Warehouse
+    plan: Plan
+    phase: Phase
+    parent: Generation | None
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return phase_name(self.plan, self.phase.name)
+
+    @property
+    def recipe(self) -> Recipe:
+        above = {str(self.phase.parent): self.parent.content_hash} if self.parent else {}
+        config = {**self.config, "seeds": self.plan.trained_seeds}
+        return Recipe(TRAINING_VERSION, config, {**self.inputs, **above})
+
+    def digest(self, seed: int, parents: Mapping[int, Checkpoint]) -> str:
+        # of this seed alone: how many others there are changes nothing about it
+        above = {str(self.phase.parent): parents[seed].content_hash} if seed in parents else {}
+        return Recipe(TRAINING_VERSION, self.config, {**self.inputs, **above}).digest
+
+    def published(self) -> Generation | None:
+        return self.warehouse.made_from(self.name, self.phase.partition, self.recipe)
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What is learned from, judged on, and continued: checkpoints by seed."""
+
+    universe: Universe
+    judged: Universe | None
+    parents: Mapping[int, Checkpoint]
+
+
+def _asked(warehouse: Warehouse, plan: Plan, phase: Phase) -> _Asked:
     validation = plan.validation_sessions(phase)
     refuse_sealed(warehouse, (*phase.sessions, *validation), f"{phase.name} of {plan.name}")
     inputs = session_inputs(warehouse, (*phase.sessions, *validation))
     parent = parent_of(warehouse, plan, phase)
-    config = settings_of(plan, phase)
-    continued = {} if parent is None else {str(phase.parent): parent.content_hash}
-    recipe = Recipe(TRAINING_VERSION, config | {"seeds": plan.trained_seeds}, inputs | continued)
-    name = phase_name(plan, phase.name)
-    if found := warehouse.made_from(name, phase.partition, recipe):
-        return found
+    return _Asked(warehouse, plan, phase, parent, settings_of(plan, phase), inputs)
 
+
+def _material(asked: _Asked) -> _Material:
+    warehouse, plan, phase = asked.warehouse, asked.plan, asked.phase
+    validation = plan.validation_sessions(phase)
+    return _Material(
+        universe_of(warehouse, phase.sessions, plan.min_episode_steps),
+        universe_of(warehouse, validation, plan.min_episode_steps) if validation else None,
+        load_parents(plan, phase, asked.parent) if asked.parent else {},
+    )
+
+
+@contextmanager
+def _seed_trained(
+    asked: _Asked,
+    material: _Material,
+    seed: int,
+    progress: Callable[[TrainingProgress], None],
+    now_ms: int,
+    stop: Callable[[], bool],
+) -> Iterator[tuple[TrainingRun, TrainingResult]]:
+    """The run of a seed, at its end, held against other processes meanwhile."""
     from kalshi_pipeline.learning.phase_run import train_run
     from kalshi_pipeline.learning.run_checkpoints import RUN
     from kalshi_pipeline.learning.runs import RunKey, open_run
     from kalshi_pipeline.learning.trials import recorder
 
-    universe = universe_of(warehouse, phase.sessions, plan.min_episode_steps)
-    judged = universe_of(warehouse, validation, plan.min_episode_steps) if validation else None
-    parents = {} if parent is None else load_parents(plan, phase, parent)
-    results: dict[int, TrainingResult] = {}
-    digests: dict[int, str] = {}
-    with ExitStack() as held:
-        runs = []
-        for seed in plan.trained_seeds:
-            first = parents.get(seed)
-            # of this seed alone: how many others there are changes nothing about it
-            above = {} if first is None else {str(phase.parent): first.content_hash}
-            digests[seed] = Recipe(TRAINING_VERSION, config, inputs | above).digest
-            key = RunKey(
-                plan.name, phase.name, seed, phase.algorithm, phase.sessions, digests[seed]
-            )
-            runs.append(held.enter_context(open_run(warehouse.root, key, now_ms, warehouse.files)))
-            warehouse.share(runs[-1].folder / RUN)
-            results[seed] = train_run(
-                runs[-1], run_settings(plan, phase, seed), universe, judged, first,
-                progress=partial(progress, seed), stop=stop,
-                scored=recorder(warehouse, key, plan.trading),
-            )  # fmt: skip
-        with warehouse.stage(name, phase.partition, recipe) as staging:
-            _write(staging, results, digests, universe)
-        generation = staging.generation
-        for run in runs:
-            run.finish(generation.content_hash)
-    return generation
+    warehouse, plan, phase = asked.warehouse, asked.plan, asked.phase
+    digest = asked.digest(seed, material.parents)
+    key = RunKey(plan.name, phase.name, seed, phase.algorithm, phase.sessions, digest)
+    with open_run(warehouse.root, key, now_ms, warehouse.files) as run:
+        warehouse.share(run.folder / RUN)
+        result = train_run(
+            run, run_settings(plan, phase, seed), material.universe, material.judged,
+            material.parents.get(seed), progress=progress, stop=stop,
+            scored=recorder(warehouse, key, plan.trading),
+        )  # fmt: skip
+        yield run, result
 
 
 def settings_of(plan: Plan, phase: Phase) -> dict[str, Any]:

@@ -271,10 +271,21 @@ def _give_up_the_dead(sweep: Sweep, study: optuna.Study) -> int:
             except BlockingIOError:
                 going += 1
                 continue
-            # its run is found by its settings and goes on where it last saved
+            # its run is found by its settings and goes on where it last saved; asked for again
+            # before it is given up, so that a process that ends in between loses no trial
+            # one that was not drawn to the end is drawn anew, from the same seed
+            drawn = trial.params if len(trial.params) == len(_knobs(sweep)) else None
+            tried = drawn or trial.system_attrs.get("fixed_params")
+            over = "diverged" in trial.user_attrs or _asked_again(study, trial)
+            if tried and not over:
+                study.enqueue_trial(tried, user_attrs={"continues": trial.number})
             study.tell(trial.number, state=TrialState.FAIL)
-            study.enqueue_trial(trial.params, user_attrs={"continues": trial.number})
     return going
+
+
+def _asked_again(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+    later = study.get_trials(deepcopy=False)
+    return any(other.user_attrs.get("continues") == trial.number for other in later)
 
 
 def _counts(trial: optuna.trial.FrozenTrial) -> bool:
@@ -294,6 +305,7 @@ def _carry_out(
     from optuna.trial import TrialState
 
     from kalshi_pipeline.learning.phase_run import train_run
+    from kalshi_pipeline.learning.run_checkpoints import RUN
     from kalshi_pipeline.learning.runs import RunKey, open_run
     from kalshi_pipeline.learning.trials import recorder
 
@@ -313,6 +325,7 @@ def _carry_out(
             pruned = trial.should_prune()
 
     with open_run(sweep.folder, key, now_ms, warehouse.files) as run:
+        warehouse.share(run.folder / RUN)
         if found := run.resume_point():  # of a trial that was killed: what it had told
             for at, score in found.history.validations:
                 trial.report(score, at // plan.save_every)

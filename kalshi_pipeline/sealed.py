@@ -95,7 +95,7 @@ def looks_at(warehouse: Warehouse, session: int) -> tuple[str, ...]:
         for row in read_trials(warehouse).select(["kind", "plan", "sessions"]).to_pylist()
         if session in row["sessions"]
     }
-    told_by = (f"**/{TRAINER}", f"trained_models/*/{_RUN}")
+    told_by = (f"**/{TRAINER}", f"**/trained_models/*/{_RUN}")
     for path in (path for pattern in told_by for path in warehouse.notes(pattern)):
         if path.parent.name.startswith("unusable"):
             continue  # damaged, and set aside: its run says what it learned from

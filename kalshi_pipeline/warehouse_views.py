@@ -111,9 +111,11 @@ def _view(table: PublishedTable, outputs: Iterable[_Output]) -> View:
     for output, generation in _sound(outputs):
         if output.asset.rpartition("/")[2] != table.asset:
             continue
-        # one published before its stage made this file is left out
-        if table.file in read_manifest(generation.folder)["files"]:
-            parts.append(Part(generation.at_hand(table.file), output.keys))
+        if table.file not in read_manifest(generation.folder)["files"]:
+            continue  # published before its stage made this file
+        path = generation.at_hand(table.file)
+        if path.is_file():
+            parts.append(Part(path, output.keys))
     return View(
         str(table.view),
         table.says,

@@ -10,7 +10,8 @@ each step is a pod (`kubernetes.py`). Nothing of either is imported before it is
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,17 @@ from kalshi_pipeline.resources.environment import (
     EngineName,
     engine_name,
     handed_on,
+    is_shared,
     ray_address,
     training_gpus,
 )
 from kalshi_pipeline.resources.run_launcher import WatchedRunLauncher
+from kalshi_pipeline.storage.publish import Warehouse
 
 STOP_WITHIN_S = 20.0  # an update takes about a second, saving less
 TRAINING_TAG = "kalshi/training"  # of a Ray job: what it trains
-RUN_TAG = "dagster/run-id"  # of a Ray job: the run that asked for it
+INSTANCE_TAG = "kalshi/instance"  # of a Ray job: the Dagster instance whose run asked for it
+RUN_TAG = "dagster/run-id"  # of a Ray job: that run
 RESTARTS = 2  # of a job that died
 _POLL_S = 0.5
 
@@ -60,30 +64,43 @@ class EnvSwitchedLauncher(RunLauncher, ConfigurableClass):
         """
         if engine_name() != "ray":  # Dagster's chart names the launcher of Kubernetes itself
             return WatchedRunLauncher(inst_data)
-        from dagster_ray import RayRunLauncher
+        with extra("ray"):
+            from kalshi_pipeline.resources.ray_launcher import RunsOnRay
 
         variables = [f"{name}={value}" for name, value in _variables().items()]
-        return RayRunLauncher(
-            ray_address(), env_vars=variables, num_cpus=1, inst_data=inst_data,
-        )  # fmt: skip
+        return RunsOnRay(ray_address(), env_vars=variables, num_cpus=1, inst_data=inst_data)
 
 
-def waiting_tags() -> dict[str, str]:
-    """Tags of a run that mostly waits for a training: it leaves its processor to that."""
-    return {"dagster-ray/config": '{"num_cpus": 0.1}'} if engine_name() == "ray" else {}
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Imports of what an extra of pyproject.toml installs.
+
+    Raises:
+        KalshiPipelineError: it is not installed; says what to type.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise KalshiPipelineError(
+            f"{error.name or 'a package'} is not installed: pip install 'kalshi-pipeline[{name}]'",
+            rule="extra",
+            value=name,
+        ) from error
 
 
-def executor(trainings: Iterable[str]) -> dg.ExecutorDefinition:
+def executor(trainings: Iterable[str], evaluations: Iterable[str]) -> dg.ExecutorDefinition:
     """What carries out a run's steps: its own process, whose imports they share; or a pod each.
 
     Args:
         trainings: names of the steps that train.
+        evaluations: names of the steps that judge.
     """
     if engine_name() != "kubernetes":
         return dg.in_process_executor
     from kalshi_pipeline.resources.kubernetes import step_executor
 
-    return step_executor(trainings, training_gpus())
+    with extra("k8s"):
+        return step_executor(trainings, evaluations, training_gpus())
 
 
 def engine_settings() -> dict[str, Any]:
@@ -102,16 +119,23 @@ class Engine(dg.ConfigurableResource):  # type: ignore[type-arg]
     address: str = Field(description="of Ray's dashboard; read where the engine is ray")
     gpus: float = Field(description="GPUs a training reserves on the cluster")
 
-    def shared(self, root: Path) -> str | None:
-        """Folder for files that asset and worker both see; None: any of this machine."""
-        if self.name != "ray":
+    def shared(self, warehouse: Warehouse) -> Path | None:
+        """Folder for files that all nodes of the cluster see; None: there is none, or no cluster.
+
+        A warehouse that lies in a folder lies in one that every node sees.
+        """
+        if self.name != "ray" or is_shared(warehouse.address):
             return None
-        folder = root / "trained_models"  # the worker writes its run there in any case
+        folder = warehouse.root / "trained_models"  # a worker writes its run there in any case
         folder.mkdir(parents=True, exist_ok=True)
-        return str(folder)
+        return folder
 
     def train(
-        self, context: dg.AssetExecutionContext, what: str, extras: dict[str, Any]
+        self,
+        context: dg.AssetExecutionContext,
+        what: str,
+        extras: dict[str, Any],
+        before: Sequence[Sequence[str]] = (),
     ) -> PipesClientCompletedInvocation:
         """Run the training worker to its end.
 
@@ -119,6 +143,7 @@ class Engine(dg.ConfigurableResource):  # type: ignore[type-arg]
             context: of the asset.
             what: the training's name: no two of one name go on at a time.
             extras: what the worker is told.
+            before: commands that do a part of its work each, side by side on the cluster.
 
         Raises:
             DagsterPipesExecutionError: it died.
@@ -127,30 +152,40 @@ class Engine(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self.name != "ray":
             client = dg.PipesSubprocessClient(termination_timeout_seconds=STOP_WITHIN_S)
             return client.run(context=context, command=command, extras=extras)
-        from dagster_ray import PipesRayJobClient
+        with extra("ray"):
+            from dagster_ray import PipesRayJobClient
 
         ray = PipesRayJobClient(address=self.address)
-        _end_left_over(context, ray.client, what)
+        instance = context.instance.run_storage.get_run_storage_id()
+        told = {TRAINING_TAG: what, INSTANCE_TAG: instance}
+        _end_left_over(context, ray.client, told)
         try:
+            side_by_side(before, {**told, RUN_TAG: context.run_id})
             return ray.run(
                 context=context,
                 submit_job_params={
-                    "entrypoint": " ".join(command),
+                    "entrypoint": shlex.join(command),
                     "entrypoint_num_cpus": 1,
                     "entrypoint_num_gpus": self.gpus,
-                    "metadata": {TRAINING_TAG: what},
+                    "metadata": told,
                     "runtime_env": {"env_vars": _variables()},
                 },
                 extras=extras,
             )
-        except RuntimeError as died:  # what it raises of a job that failed, and of no other thing
+        except (RuntimeError, KalshiPipelineError) as died:  # RuntimeError: of a job that failed
             raise DagsterPipesExecutionError(str(died)) from died
 
 
-def side_by_side(module: str, words: Sequence[str], copies: int) -> None:
-    """Run one command several times at once on the cluster, each time a job, to their end.
+def side_by_side(
+    commands: Sequence[Sequence[str]], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Run commands at once on the cluster, each a job, to their end.
 
     A job that dies is started again, twice.
+
+    Args:
+        commands: of one job each.
+        metadata: of every job.
 
     Raises:
         KalshiPipelineError: one died a third time; the others are stopped.
@@ -158,22 +193,22 @@ def side_by_side(module: str, words: Sequence[str], copies: int) -> None:
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     client = JobSubmissionClient(ray_address())
-    command = shlex.join([sys.executable, "-m", module, *words])
     variables = {"env_vars": _variables()}
 
-    def start() -> str:
+    def start(command: Sequence[str]) -> str:
         return client.submit_job(
-            entrypoint=command,
+            entrypoint=shlex.join(command),
             entrypoint_num_cpus=1,
             entrypoint_num_gpus=training_gpus(),
+            metadata=dict(metadata or {}),
             runtime_env=dict(variables),
         )
 
-    going = {start(): RESTARTS for _ in range(copies)}
+    going = {start(command): (command, RESTARTS) for command in commands}
     try:
         while going:
             time.sleep(_POLL_S)
-            for job, left in list(going.items()):
+            for job, (command, left) in list(going.items()):
                 status = client.get_job_status(job)
                 if not status.is_terminal():
                     continue
@@ -183,7 +218,7 @@ def side_by_side(module: str, words: Sequence[str], copies: int) -> None:
                 if not left:
                     told = client.get_job_logs(job).strip().splitlines()
                     raise KalshiPipelineError(told[-1] if told else "a job died", value=job)
-                going[start()] = left - 1
+                going[start(command)] = (command, left - 1)
     finally:
         for job in going:
             client.stop_job(job)
@@ -194,15 +229,18 @@ def _variables() -> dict[str, str]:
     return {**handed_on(), "RAY_JOB_STOP_WAIT_TIME_S": f"{STOP_WITHIN_S:.0f}"}
 
 
-def _end_left_over(context: dg.AssetExecutionContext, client: Any, what: str) -> None:
-    """Stop trainings whose run is over: killed with its machine, a run cannot stop its own."""
+def _end_left_over(context: dg.AssetExecutionContext, client: Any, told: Mapping[str, str]) -> None:
+    """Stop trainings whose run is over: killed with its machine, a run cannot stop its own.
+
+    Those of another instance are left alone: whether their runs are over is not known here.
+    """
     for job in client.list_jobs():
-        told = job.metadata or {}
-        if told.get(TRAINING_TAG) != what or job.status.is_terminal():
+        metadata = job.metadata or {}
+        if not told.items() <= metadata.items() or job.status.is_terminal():
             continue
-        run = context.instance.get_run_by_id(told.get(RUN_TAG, ""))
+        run = context.instance.get_run_by_id(metadata.get(RUN_TAG, ""))
         if run is None or run.is_finished or run.run_id == context.run_id:
-            context.log.warning(f"{what} is still being trained by {job.submission_id}: stopped")
+            context.log.warning(f"a training of before goes on as {job.submission_id}: stopped")
             client.stop_job(job.submission_id)
             until = time.monotonic() + 2 * STOP_WITHIN_S
             while not client.get_job_status(job.submission_id).is_terminal():

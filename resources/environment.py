@@ -24,6 +24,7 @@ import os
 import re
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
@@ -151,11 +152,16 @@ def handed_on() -> dict[str, str]:
 
     Addresses of databases are not among them: every node has those in its own environment.
     """
-    names = ("DAGSTER_HOME", "KALSHI_RECORDINGS", "KALSHI_ENGINE", "KALSHI_TRAINING_GPUS",
-             "OPENBLAS_NUM_THREADS")  # fmt: skip
+    names = ("KALSHI_ENGINE", "KALSHI_TRAINING_GPUS", "OPENBLAS_NUM_THREADS")
     told = {name: os.environ[name] for name in names if os.environ.get(name)}
+    if home := os.environ.get("DAGSTER_HOME"):
+        told["DAGSTER_HOME"] = os.path.abspath(home)
+    if roots := recording_roots():
+        told["KALSHI_RECORDINGS"] = os.pathsep.join(map(os.path.abspath, roots))
+    root = warehouse_root()
+    told["KALSHI_WAREHOUSE"] = root if is_shared(root) else os.path.abspath(root)
     path = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]  # for `dagster`
-    return {**told, "PATH": os.pathsep.join(path), "KALSHI_WAREHOUSE": warehouse_root()}
+    return {**told, "PATH": os.pathsep.join(path)}
 
 
 def dagster_home() -> Path:
@@ -217,6 +223,12 @@ def open_sources(roots: list[str], warehouse: str, *, database: bool = True) -> 
 def open_warehouse(root: str) -> Warehouse:
     """The warehouse under a root."""
     if is_shared(root):
+        if find_spec("obstore") is None:
+            raise StorageError(
+                "a warehouse in an object store needs pip install 'kalshi-pipeline[s3]'",
+                rule="extra",
+                value="obstore",
+            )
         from kalshi_pipeline.storage.object_store import ObjectStore
         from kalshi_pipeline.storage.shared import SharedWarehouse
 

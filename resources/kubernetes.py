@@ -15,13 +15,17 @@ DATA = {"requests": {"cpu": "1", "memory": "4Gi"}, "limits": {"memory": "8Gi"}}
 TRAINING = {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"memory": "8Gi"}}
 GPU = "nvidia.com/gpu"
 GRACE_S = 60  # a training saves before it ends
+USER = 1000  # of the image: it writes the claim
 
 
-def step_settings(trainings: Iterable[str], gpus: float) -> dict[str, Any]:
+def step_settings(
+    trainings: Iterable[str], evaluations: Iterable[str], gpus: float
+) -> dict[str, Any]:
     """Settings of `k8s_job_executor`.
 
     Args:
         trainings: names of the steps that train.
+        evaluations: names of the steps that judge.
         gpus: of each of them; whole ones, a cluster knows no other.
 
     Raises:
@@ -32,19 +36,27 @@ def step_settings(trainings: Iterable[str], gpus: float) -> dict[str, Any]:
     limits = {**TRAINING["limits"], **({GPU: str(int(gpus))} if gpus else {})}
     return {
         "step_k8s_config": _pod(DATA),
-        "per_step_k8s_config": {name: _pod({**TRAINING, "limits": limits}) for name in trainings},
+        "per_step_k8s_config": {
+            **{name: _pod({**TRAINING, "limits": limits}) for name in trainings},
+            **{name: _pod(TRAINING) for name in evaluations},
+        },
     }
 
 
-def step_executor(trainings: Iterable[str], gpus: float) -> dg.ExecutorDefinition:
+def step_executor(
+    trainings: Iterable[str], evaluations: Iterable[str], gpus: float
+) -> dg.ExecutorDefinition:
     """An executor that makes a pod of each step."""
     from dagster_k8s import k8s_job_executor
 
-    return k8s_job_executor.configured(step_settings(trainings, gpus))
+    return k8s_job_executor.configured(step_settings(trainings, evaluations, gpus))
 
 
 def _pod(resources: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "container_config": {"resources": dict(resources)},
-        "pod_spec_config": {"termination_grace_period_seconds": GRACE_S},
+        "pod_spec_config": {
+            "termination_grace_period_seconds": GRACE_S,
+            "security_context": {"fs_group": USER},
+        },
     }

@@ -127,6 +127,56 @@ def test_a_sweep_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(swept, fr
     assert best_settings(sweep).split("steps.")[1] == best_settings(swept).split("steps.")[1]
 
 
+@pytest.mark.parametrize("suggested", [0, 3])
+def test_one_that_is_killed_while_a_trial_is_drawn_draws_it_again(
+    swept, fresh, monkeypatch, suggested
+):
+    from optuna.trial import Trial
+
+    draw, left = Trial._suggest, iter([*[True] * suggested, *[False] * 100])
+
+    class Killed(BaseException):
+        pass
+
+    def ends(trial, *told):
+        if not next(left):
+            raise Killed
+        return draw(trial, *told)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trial, "_suggest", ends)
+        with pytest.raises(Killed):
+            search(tiny_sweep(fresh), 2, now_ms=0)
+    sweep = tiny_sweep(fresh)
+    search(sweep, 2, now_ms=0)
+    assert done(sweep) == done(swept)[:2]
+
+
+def test_one_that_is_killed_between_giving_up_a_trial_and_asking_again_loses_none(
+    swept, fresh, monkeypatch
+):
+    from optuna import Study
+
+    sweep = tiny_sweep(fresh)
+    with pytest.raises(TrainingStopped):
+        search(sweep, 2, now_ms=0, stop=lambda: True)
+
+    class Killed(BaseException):
+        pass
+
+    def ends(*_, **__):
+        raise Killed
+
+    for method in ("tell", "enqueue_trial"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Study, method, ends)
+            with pytest.raises(Killed):
+                search(tiny_sweep(fresh), 2, now_ms=0)
+    sweep = tiny_sweep(fresh)
+    search(sweep, 2, now_ms=0)
+    assert done(sweep) == done(swept)[:2]
+
+
 def test_one_that_is_asked_to_stop_keeps_its_trial_to_go_on_with(swept, fresh):
     sweep = tiny_sweep(fresh)
     asked = iter([False] * 5 + [True] * 100)
@@ -219,3 +269,7 @@ def test_the_command_prints_the_settings_and_where_they_are_kept(fresh, monkeypa
     assert kept.read_text() in printed
     assert cli.main([*words, "--side-by-side", "2"]) == 1
     assert "KALSHI_ENGINE=ray" in capsys.readouterr().err
+    monkeypatch.setenv("KALSHI_ENGINE", "ray")
+    monkeypatch.setenv("KALSHI_WAREHOUSE", "s3://bucket/prefix")
+    assert cli.main([*words, "--side-by-side", "2"]) == 1
+    assert "a folder that all nodes see" in capsys.readouterr().err

@@ -109,6 +109,23 @@ def test_a_seed_that_was_done_when_the_process_died_is_not_trained_again(warehou
     assert train(warehouse, plan_of(3)).reused
 
 
+def test_seeds_trained_one_by_one_in_any_order_are_found_and_published(warehouse, tmp_path, data):
+    plan = plan_of(2)
+    for seed in reversed(plan.trained_seeds):
+        plan_stages.train_seed(warehouse, plan, plan.phase("phase_1"), seed, now_ms=0)
+    with pytest.raises(NotPublished):
+        warehouse.current("quick/phase_1")
+    told = Told()
+    published = train(warehouse, plan, told=told)
+    assert told.rollouts == []
+    shutil.copytree(data, tmp_path / "whole")
+    whole = train(Warehouse(tmp_path / "whole"), plan)
+    assert published.content_hash == whole.content_hash
+    runs = sorted((warehouse.root / "trained_models").glob("*/run.json"))
+    plan_stages.train_seed(warehouse, plan, plan.phase("phase_1"), 7, now_ms=0)
+    assert sorted((warehouse.root / "trained_models").glob("*/run.json")) == runs
+
+
 def test_a_seed_continues_from_its_own_parent(warehouse) -> None:
     parents = hashes(train(warehouse, plan_of(2)))
     children = load_seeds(train(warehouse, plan_of(2), "phase_2").verified())

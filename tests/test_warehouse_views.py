@@ -134,6 +134,12 @@ def test_a_damaged_generation_is_left_out_and_named(copy):
     assert ask(database, "SELECT count(DISTINCT session) FROM messages") == [(2,)]
 
 
+def test_a_file_that_is_gone_is_left_out_and_the_others_are_asked(copy):
+    (copy.current("books", "901").folder / "segments.parquet").unlink()
+    found = ask(refresh_views(copy), "SELECT DISTINCT session FROM segments")
+    assert found == [(903,)]
+
+
 def test_dagster_shows_what_the_database_holds(copy):
     done = dg.materialize([asset], resources={"warehouse": WarehouseResource(root=str(copy.root))})
     (event,) = done.get_asset_materialization_events()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from typing import Any
 
@@ -11,7 +12,12 @@ from rich.console import Console
 from kalshi_pipeline.cli.shared import command, positive, stop_on_interrupt
 from kalshi_pipeline.errors import PlanError
 from kalshi_pipeline.plans import DEFAULT_PLAN, load_plan, plan_names
-from kalshi_pipeline.resources.environment import engine_name, open_warehouse, warehouse_root
+from kalshi_pipeline.resources.environment import (
+    engine_name,
+    is_shared,
+    open_warehouse,
+    warehouse_root,
+)
 
 TRIALS = 16
 
@@ -49,6 +55,8 @@ def _sweep(options: argparse.Namespace) -> None:
     from kalshi_pipeline.plan_sweep import BEST, best_settings, open_sweep, search
 
     say = Console(stderr=True).print
+    if options.side_by_side > 1:
+        _refuse_without_cluster()
     sweep = open_sweep(
         open_warehouse(warehouse_root()),
         load_plan(options.plan),
@@ -70,13 +78,24 @@ def _sweep(options: argparse.Namespace) -> None:
     print(f"kept: {sweep.folder / BEST}")
 
 
-def _on_the_cluster(options: argparse.Namespace) -> None:
+def _refuse_without_cluster() -> None:
     if engine_name() != "ray":
         raise PlanError("trials go side by side on a Ray cluster: KALSHI_ENGINE=ray", rule="engine")
+    if is_shared(warehouse_root()):
+        raise PlanError(
+            "trials go side by side in a folder that all nodes see: what a sweep knows of its "
+            "trials is not kept in an object store",
+            rule="warehouse",
+            value=warehouse_root(),
+        )
+
+
+def _on_the_cluster(options: argparse.Namespace) -> None:
     from kalshi_pipeline.resources.engine import side_by_side
 
     words = ["sweep", "--plan", options.plan, "--phase", options.phase]
     words += ["--trials", str(options.trials)]
     for flag, value in (("--timesteps", options.timesteps), ("--save-freq", options.save_freq)):
         words += [flag, str(value)] if value else []
-    side_by_side("kalshi_pipeline.cli", words, options.side_by_side)
+    command = [sys.executable, "-m", "kalshi_pipeline.cli", *words]
+    side_by_side([command] * options.side_by_side)

@@ -8,13 +8,12 @@ their words hold addresses and request signatures.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from kalshi_pipeline.errors import CorruptFile, StorageError
 
@@ -59,6 +58,13 @@ def _asking(
     return asked
 
 
+class Downloaded(NamedTuple):
+    """What was read: hash of the bytes, and when they were put, Unix seconds."""
+
+    sha256: str
+    made_s: float
+
+
 class ObjectStore:
     """Objects under one address; a seam where tests make the k-th call fail.
 
@@ -95,28 +101,29 @@ class ObjectStore:
         return bytes(found.bytes())
 
     @_asking
-    def download(self, key: str, target: Path) -> str | None:
-        """Write an object to a file, piece by piece; its sha256, None where there is none.
+    def download(self, key: str, target: Path) -> Downloaded | None:
+        """Write an object to a file, piece by piece; None where there is none.
 
-        The file is as old as the object.
+        Each piece is a request of its own, so that a large object on a slow line is no longer tried
+        than any: the client's patience is of one request.
 
         Raises:
             StorageError: the store does not answer, or refuses.
         """
         try:
-            found = self._client.get(key)
+            found = self._client.head(key)
         except FileNotFoundError as error:
             _raise_without_bucket(error)
             return None
         digest = hashlib.sha256()
         with target.open("wb") as file:
-            for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
-                piece = bytes(chunk)
+            for start in range(0, found["size"], _CHUNK_BYTES):
+                end = min(start + _CHUNK_BYTES, found["size"])
+                wanted = {"range": (start, end), "if_match": found["e_tag"]}  # of the same object
+                piece = bytes(self._client.get(key, options=wanted).bytes())
                 digest.update(piece)
                 file.write(piece)
-        made_s = found.meta["last_modified"].timestamp()
-        os.utime(target, (made_s, made_s))
-        return digest.hexdigest()
+        return Downloaded(digest.hexdigest(), found["last_modified"].timestamp())
 
     @_asking
     def put(self, key: str, content: bytes | Path) -> None:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -157,12 +158,15 @@ class SharedWarehouse(Warehouse):
         staged.parent.mkdir(parents=True, exist_ok=True)
         try:
             with _room(path):
-                sha256 = self.store.download(key, staged)
-                if sha256 is not None:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    self.files.replace(staged, path)
-                    remember_sha256(path, sha256)
-            return sha256
+                found = self.store.download(key, staged)
+                if found is None:
+                    return None
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.files.replace(staged, path)
+                # as old as its object; not before, for what lies long in a staging area is swept
+                os.utime(path, (found.made_s, found.made_s))
+                remember_sha256(path, found.sha256)
+            return found.sha256
         finally:
             staged.unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -89,7 +90,10 @@ class Jobs:
 
 @pytest.fixture
 def context():
-    with dg.DagsterInstance.ephemeral() as instance, dg.build_asset_context(instance=instance) as found:
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_asset_context(instance=instance) as found,
+    ):
         yield found
 
 
@@ -98,16 +102,21 @@ def nothing():
     pass
 
 
-def metadata_of(instance, *, over, what="a training"):
+def told_of(instance, what="a training"):
+    own = instance.run_storage.get_run_storage_id()
+    return {engine.TRAINING_TAG: what, engine.INSTANCE_TAG: own}
+
+
+def metadata_of(instance, *, over):
     run = instance.create_run_for_job(nothing)
     if over:
         instance.report_run_failed(run)
-    return {engine.TRAINING_TAG: what, engine.RUN_TAG: run.run_id}
+    return {**told_of(instance), engine.RUN_TAG: run.run_id}
 
 
 def test_a_training_that_its_run_left_behind_is_stopped_before_the_next(context):
     jobs = Jobs(metadata_of(context.instance, over=True))
-    _end_left_over(context, jobs, "a training")
+    _end_left_over(context, jobs, told_of(context.instance))
     assert jobs.stopped == ["one"]
 
 
@@ -118,12 +127,38 @@ def test_a_training_that_somebody_waits_for_or_of_another_name_goes_on(context):
         (None, "a training"),
     ):
         jobs = Jobs(told)
-        _end_left_over(context, jobs, what)
+        _end_left_over(context, jobs, told_of(context.instance, what))
         assert not jobs.stopped
+
+
+def test_a_training_of_another_instance_is_never_stopped(context):
+    with dg.DagsterInstance.ephemeral() as other:
+        jobs = Jobs(metadata_of(other, over=True))
+    _end_left_over(context, jobs, told_of(context.instance))
+    assert not jobs.stopped
+
+
+def test_paths_are_handed_on_as_every_node_finds_them(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KALSHI_WAREHOUSE", "here")
+    monkeypatch.setenv("KALSHI_RECORDINGS", os.pathsep.join(("a", "/b")))
+    told = handed_on()
+    assert told["KALSHI_WAREHOUSE"] == str(tmp_path / "here")
+    assert told["KALSHI_RECORDINGS"] == os.pathsep.join((str(tmp_path / "a"), "/b"))
+    monkeypatch.setenv("KALSHI_WAREHOUSE", "s3://bucket/prefix")
+    assert handed_on()["KALSHI_WAREHOUSE"] == "s3://bucket/prefix"
+
+
+def test_what_is_not_installed_is_asked_for_in_a_sentence():
+    with (
+        pytest.raises(KalshiPipelineError, match=r"kalshi-pipeline\[ray\]"),
+        engine.extra("ray"),
+    ):
+        importlib.import_module("no_such_package_as_this")
 
 
 def test_one_that_does_not_stop_is_not_waited_for_for_ever(context, monkeypatch):
     monkeypatch.setattr(engine, "STOP_WITHIN_S", 0.0)
     jobs = Jobs(metadata_of(context.instance, over=True), stops=False)
     with pytest.raises(DagsterPipesExecutionError, match="does not stop"):
-        _end_left_over(context, jobs, "a training")
+        _end_left_over(context, jobs, told_of(context.instance))

@@ -11,6 +11,7 @@ pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-valida
 import dagster as dg
 import kubernetes_validate
 from dagster._config import process_config, resolve_to_config_type
+from dagster._core.instance.config import dagster_instance_config_schema
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.client import DagsterKubernetesClient
 from dagster_k8s.container_context import K8sContainerContext
@@ -106,7 +107,7 @@ def base(launcher):
 
 
 def test_a_run_and_every_kind_of_step_is_a_pod_that_kubernetes_takes(launcher, definitions):
-    settings = step_settings(["quick__phase_1"], 1)
+    settings = step_settings(["quick__phase_1"], ["quick__evaluation"], 1)
     run = rendered(launcher, "dagster-run", base(launcher))
     (container,) = run["containers"]
     assert container["image"] == IMAGE
@@ -128,6 +129,10 @@ def test_a_run_and_every_kind_of_step_is_a_pod_that_kubernetes_takes(launcher, d
     train = step(settings["step_k8s_config"], settings["per_step_k8s_config"]["quick__phase_1"])
     assert train["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert train["terminationGracePeriodSeconds"] == 60
+    assert train["securityContext"] == {"fsGroup": 1000}
+    judge = step(settings["per_step_k8s_config"]["quick__evaluation"])
+    assert judge["containers"][0]["resources"]["requests"]["cpu"] == "2"
+    assert "nvidia" not in str(judge)
 
 
 def test_the_executor_is_that_of_kubernetes_and_names_only_steps_there_are(definitions):
@@ -142,7 +147,9 @@ def test_the_executor_is_that_of_kubernetes_and_names_only_steps_there_are(defin
         key.to_python_identifier() for key in definitions.resolve_asset_graph().get_all_asset_keys()
     }
     assert {"quick__phase_1", "quick__retrained"} <= set(steps) <= ops
-    assert all("nvidia.com/gpu" in str(told) for told in steps.values())
+    assert {name for name, told in steps.items() if "nvidia.com/gpu" not in str(told)} == {
+        name for name in steps if name.endswith(("__evaluation", "__forward_validation"))
+    }
 
 
 def test_the_engine_of_the_values_is_one_and_an_unknown_one_is_refused(monkeypatch):
@@ -153,7 +160,19 @@ def test_the_engine_of_the_values_is_one_and_an_unknown_one_is_refused(monkeypat
     with pytest.raises(KalshiPipelineError, match="local, ray or kubernetes"):
         engine_name()
     with pytest.raises(ValueError, match="whole GPUs"):
-        step_settings([], 0.5)
+        step_settings([], [], 0.5)
+
+
+def test_the_instance_is_that_of_one_machine_but_for_how_many_runs_and_how_long_one_starts():
+    told = VALUES["additionalInstanceConfig"]
+    accepted = process_config(resolve_to_config_type(dagster_instance_config_schema()), told)
+    assert accepted.success, accepted.errors
+    ours = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    told["concurrency"]["runs"]["max_concurrent_runs"] = 2
+    told["run_monitoring"] |= {"start_timeout_seconds": 120, "poll_interval_seconds": 10}
+    assert told == {name: ours[name] for name in told}
+    left = {"telemetry", "nux", "storage", "run_launcher", "retention"}  # of the chart's own keys
+    assert set(ours) == set(told) | left
 
 
 def test_on_one_machine_steps_share_a_process(monkeypatch, tmp_path):

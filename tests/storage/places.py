@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kalshi_pipeline.storage.object_store import ObjectStore
+from kalshi_pipeline.storage.object_store import Downloaded, ObjectStore
 from kalshi_pipeline.storage.publish import Files, Generation, Warehouse
 from kalshi_pipeline.storage.shared import SharedWarehouse
 
@@ -63,7 +63,7 @@ class FailingStore(ObjectStore):
         self._passed()
         return super().read(key)
 
-    def download(self, key: str, target: Path) -> str | None:
+    def download(self, key: str, target: Path) -> Downloaded | None:
         self._passed()
         return super().download(key, target)
 

@@ -10,11 +10,13 @@ import threading
 import pytest
 
 from kalshi_pipeline import cli
-from kalshi_pipeline.errors import CorruptFile
+from kalshi_pipeline.errors import CorruptFile, StorageError
 from kalshi_pipeline.storage.checkpoints import TRAINER
 from kalshi_pipeline.storage.folder_lock import locked
+from kalshi_pipeline.storage.object_store import ObjectStore
 from kalshi_pipeline.storage.prune import prunable, remove
 from kalshi_pipeline.storage.publish import CURRENT, MANIFEST, Recipe, Warehouse
+from kalshi_pipeline.storage.shared import SharedWarehouse
 
 DAY_MS = 86_400_000
 NOW_MS = 1_800_000_000_000
@@ -139,6 +141,12 @@ def test_content_made_twice_from_different_inputs_keeps_the_inputs_of_both(wareh
         publish(warehouse, "books", "2", days_ago=60, session=str(n + 1))
     publish(warehouse, "notes", "1", days_ago=50, session=None, made_from=[books[0].content_hash])
     assert old(warehouse) == []
+
+
+def test_a_store_is_not_pruned_from_one_machine(tmp_path):
+    shared = SharedWarehouse(ObjectStore("s3://bucket/prefix"), tmp_path)
+    with pytest.raises(StorageError, match="is not pruned"):
+        prunable(shared, 0, 0, keep=0)
 
 
 def test_where_the_pointer_is_damaged_everything_stays(warehouse):

@@ -161,10 +161,11 @@ def test_a_session_in_a_checkpoints_lineage_was_looked_at(warehouse, key, told):
         seal_session(warehouse, 72, 5)
 
 
+@pytest.mark.parametrize("home", [".", "sweeps/quick_phase_1_0123456789ab"])
 def test_a_session_that_a_run_learns_from_was_looked_at_whatever_became_of_its_checkpoints(
-    warehouse,
+    warehouse, home
 ):
-    folder = warehouse.root / "trained_models" / "71_ppo_20261201T000000"
+    folder = warehouse.root / home / "trained_models" / "71_ppo_20261201T000000"
     (folder / "unusable_1").mkdir(parents=True)
     (folder / "unusable_1" / "trainer.json").write_text("{")
     (folder / "run.json").write_text(json.dumps({"key": {"sessions": [71]}}))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kalshi_pipeline.errors import AlreadyOpened, CorruptFile, DiskFull, StorageError
 from kalshi_pipeline.resources.environment import open_warehouse, warehouse_folder, warehouse_root
 from kalshi_pipeline.storage.object_store import ObjectStore
-from kalshi_pipeline.storage.prune import prunable
 from kalshi_pipeline.storage.publish import MANIFEST, Generation, Recipe, Warehouse, canonical_json
 from kalshi_pipeline.storage.seals import open_session as open_sealed
 from kalshi_pipeline.storage.seals import openings
@@ -186,6 +187,28 @@ def test_an_object_larger_than_any_is_not_read_into_memory(place, monkeypatch):
         place.reader().current("books", "32")
 
 
+def test_a_large_object_is_fetched_in_pieces_each_a_request_of_its_own(place, monkeypatch):
+    monkeypatch.setattr("kalshi_pipeline.storage.object_store._CHUNK_BYTES", 7)
+    store = ObjectStore(f"{place.url}/pieces")
+    content = bytes(range(40))
+    store.put("large", content)
+    asked = []
+    get = store._client.get
+    proxy = SimpleNamespace(
+        head=store._client.head,
+        get=lambda key, options: asked.append(options["range"]) or get(key, options=options),
+    )
+    monkeypatch.setattr(store, "_client", proxy)
+    found = store.download("large", place.folder / "here")
+    assert (place.folder / "here").read_bytes() == content
+    assert found.sha256 == hashlib.sha256(content).hexdigest()
+    assert asked == [(0, 7), (7, 14), (14, 21), (21, 28), (28, 35), (35, 40)]
+    monkeypatch.undo()
+    store.put("empty", b"")
+    assert store.download("empty", place.folder / "there").sha256 == hashlib.sha256().hexdigest()
+    assert store.download("none", place.folder / "nowhere") is None
+
+
 def test_no_room_for_what_is_fetched_is_said(place, monkeypatch):
     publish(place.open(), "one")
     generation = place.reader().current("books", "32")
@@ -293,8 +316,3 @@ def test_a_folder_needs_no_client_of_a_store(tmp_path):
         "or 'kalshi_pipeline.storage.shared' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
-
-
-def test_a_store_is_not_pruned_from_one_machine(place):
-    with pytest.raises(StorageError, match="is not pruned"):
-        prunable(place.open(), 0, 0, keep=0)
