@@ -70,7 +70,9 @@ def site(postgres, object_store, recordings, tmp_path_factory) -> Iterator[Site]
 
 def test_sessions_come_out_on_two_machines_as_on_one(site, at_once):
     made = site.deployment.backfill(*stages.SESSION_STAGES, partitions=["901", "951"])
-    assert site.deployment.backfilled(made) == "COMPLETED_SUCCESS"
+    ended = site.deployment.backfilled(made)
+    told = [site.deployment.failures(run.run_id) for run in site.deployment.runs()]
+    assert ended == "COMPLETED_SUCCESS", told
     runs = [run.run_id for run in site.deployment.runs()]
     assert sorted(site.hosts[site.workers.of(run)] for run in runs) == list(HOSTS)
     seen = site.warehouse("another")

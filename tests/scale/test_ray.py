@@ -6,14 +6,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from kalshi_pipeline import plan_stages, stages
+from kalshi_pipeline.assets.training import _seeds
 from kalshi_pipeline.definitions import build_definitions
 from kalshi_pipeline.plans import load_plan
+from kalshi_pipeline.resources.engine import Engine, engine_settings, side_by_side
 from kalshi_pipeline.storage.publish import STAGING, Warehouse
 from kalshi_pipeline.storage.trials import read_trials
 from tests.conftest import environment_of
@@ -66,6 +69,22 @@ def test_training_through_ray_gives_the_weights_it_gives_here(
     assert seen[-1].event_specific_data.asset_observation.metadata["timesteps"].value == 8_192
 
 
+def test_the_seeds_of_a_phase_are_trained_side_by_side(workers, at_once, tmp_path, monkeypatch):
+    warehouse = Warehouse(Path(shutil.copytree(at_once.root, tmp_path / "warehouse")))
+    for name, value in workers.variables.items():
+        monkeypatch.setenv(name, value)
+    plan = replace(QUICK, seeds=2)
+    (phase, *_) = plan.phases
+    commands = _seeds(Engine(**engine_settings()), warehouse, plan, phase)
+    side_by_side(commands, {"of": "seeds"})
+    ran = [job for job in workers.jobs.list_jobs() if (job.metadata or {}).get("of") == "seeds"]
+    assert [job.status for job in ran] == ["SUCCEEDED"] * 2
+    assert {job.driver_node_id for job in ran} == {node.node_id for node in workers.nodes}
+    told: list[int] = []
+    plan_stages.train_phase(warehouse, plan, phase, lambda seed, _: told.append(seed), now_ms=0)
+    assert told == []  # both were found, trained
+
+
 def test_sessions_are_runs_on_the_workers_and_come_out_as_here(deployment, workers, at_once):
     made = deployment.backfill(*stages.SESSION_STAGES, partitions=["901", "951", "952"])
     assert deployment.backfilled(made) == "COMPLETED_SUCCESS"
@@ -92,6 +111,16 @@ def test_a_session_whose_worker_is_killed_is_finished_by_another(deployment, wor
     for stage in stages.SESSION_STAGES:  # one generation, what was begun and not published apart
         left = [path.name for path in (deployment.warehouse / stage / "session=902").iterdir()]
         assert len([name for name in left if name not in {"CURRENT", STAGING}]) == 1, left
+
+
+def test_a_run_that_waits_for_a_training_leaves_it_the_last_processor(deployment, workers):
+    lost = workers.nodes[0].node_id
+    workers.kill(lost)
+    try:
+        run = deployment.launch("quick/phase_1")
+        assert deployment.finished(run) == "SUCCESS", deployment.failures(run)
+    finally:
+        workers.add()
 
 
 def test_trials_of_a_sweep_go_side_by_side_on_the_workers(workers, at_once, tmp_path):

@@ -188,10 +188,10 @@ def test_an_object_larger_than_any_is_not_read_into_memory(place, monkeypatch):
 
 
 def test_a_large_object_is_fetched_in_pieces_each_a_request_of_its_own(place, monkeypatch):
-    monkeypatch.setattr("kalshi_pipeline.storage.object_store._CHUNK_BYTES", 7)
     store = ObjectStore(f"{place.url}/pieces")
     content = bytes(range(40))
     store.put("large", content)
+    monkeypatch.setattr("kalshi_pipeline.storage.object_store._CHUNK_BYTES", 7)
     asked = []
     get = store._client.get
     proxy = SimpleNamespace(
