@@ -14,7 +14,7 @@ WAITING = {"dagster-ray/config": '{"num_cpus": 0.1}'}
 ACCELERATOR = "kalshi/accelerator"  # tag of jobs that train
 
 
-class RunsOnRay(RayRunLauncher):  # type: ignore[misc]
+class RunsOnRay(RayRunLauncher):
     """`RayRunLauncher`, which knows how much of a machine a run takes."""
 
     def launch_run(self, context: LaunchRunContext) -> None:

@@ -167,7 +167,7 @@ def test_one_that_is_killed_between_giving_up_a_trial_and_asking_again_loses_non
     def ends(*_, **__):
         raise Killed
 
-    for method in ("tell", "enqueue_trial"):
+    for method in ("enqueue_trial", "tell"):
         with monkeypatch.context() as patch:
             patch.setattr(Study, method, ends)
             with pytest.raises(Killed):
