@@ -39,7 +39,7 @@ from kalshi_pipeline.plan_stages import (
 )
 from kalshi_pipeline.plans import Phase, Plan
 from kalshi_pipeline.sealed import refuse_sealed
-from kalshi_pipeline.search_space import CHOICES, RANGES, distributions, space_of
+from kalshi_pipeline.search_space import CHOICES, RANGES, distributions, rounded, space_of
 from kalshi_pipeline.session_data import session_inputs, universe_of
 from kalshi_pipeline.storage.publish import Recipe, Warehouse
 from kalshi_pipeline.storage.whole_folder import replace_file
@@ -56,7 +56,6 @@ BEST = "best.toml"
 _STUDY = "study.sqlite"
 _GOING = "going"
 _DIGITS = 12
-_SIGNIFICANT = 3  # digits of what is tried, so that what is written is what was tried
 _STARTUP = 6  # trials by chance before the sampler follows any
 _BEFORE_PRUNING = 4  # trials that are done before one is compared with their median
 
@@ -108,7 +107,7 @@ class Sweep:
     def trials(self) -> list[Told]:
         """Every trial so far."""
         return [
-            Told(trial.number, trial.state.name.lower(), _score(trial), _rounded(trial.params))
+            Told(trial.number, trial.state.name.lower(), _score(trial), rounded(trial.params))
             for trial in _study(self, 0).get_trials(deepcopy=False)
         ]
 
@@ -310,7 +309,7 @@ def _carry_out(
     from kalshi_pipeline.learning.trials import recorder
 
     plan, warehouse = sweep.plan, sweep.warehouse
-    phase = replace(sweep.phase, learner=replace(sweep.phase.learner, **_rounded(trial.params)))
+    phase = replace(sweep.phase, learner=replace(sweep.phase.learner, **rounded(trial.params)))
     recipe = _recipe(warehouse, plan, phase, {"learner": asdict(phase.learner)})
     key = RunKey(
         plan.name, f"{phase.name}_sweep", plan.seed, phase.algorithm, phase.sessions, recipe.digest
@@ -358,13 +357,6 @@ def _ppo(phase: Phase) -> PPOConfig:
 
 def _knobs(sweep: Sweep) -> Sequence[str]:
     return tuple(space_of(_ppo(sweep.phase)))
-
-
-def _rounded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: float(f"{value:.{_SIGNIFICANT}g}") if isinstance(value, float) else value
-        for name, value in settings.items()
-    }
 
 
 def _score(trial: optuna.trial.FrozenTrial) -> float | None:

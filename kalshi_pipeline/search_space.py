@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kalshi_pipeline.config import PPOConfig
@@ -11,6 +12,7 @@ from kalshi_pipeline.config import PPOConfig
 RANGES = {
     "learning_rate": (5e-5, 3e-4), "clip_range": (0.1, 0.2), "ent_coef": (0.05, 0.15),
 }  # fmt: skip
+_SIGNIFICANT = 3  # digits of what is tried, so that what is written is what was tried
 CHOICES = {"batch_size": (256, 512), "n_epochs": (5, 10, 15)}
 
 
@@ -39,4 +41,12 @@ def distributions(learner: PPOConfig) -> dict[str, Any]:
         if name in RANGES
         else CategoricalDistribution(values)
         for name, values in space_of(learner).items()
+    }
+
+
+def rounded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What was drawn, as it is tried and told."""
+    return {
+        name: float(f"{value:.{_SIGNIFICANT}g}") if isinstance(value, float) else value
+        for name, value in settings.items()
     }

@@ -106,7 +106,7 @@ MAY_IMPORT = {
     "expectations": DATA | {"storage", "stages"},
     "sessions": DATA | {"storage", "stages", "plans"},
     "pictures": DATA | {"storage", "trading", "evaluation"},
-    "resources": BASE | {"recordings", "storage"},
+    "resources": BASE | {"plans", "recordings", "storage"},
 }
 HEAVY = {
     "torch",
