@@ -16,7 +16,7 @@ from kalshi_pipeline.assets.partitions import sessions
 from kalshi_pipeline.assets.training import TrainingRun
 from kalshi_pipeline.plan_retraining import FORWARD_VALIDATION
 from kalshi_pipeline.plan_stages import EVALUATION
-from kalshi_pipeline.plans import RETRAINED, Plan
+from kalshi_pipeline.plans import Plan
 from kalshi_pipeline.stages import BOOKS, RAW, SESSION_STAGES, SUITABLE, TENSORS
 
 SESSION_JOB = "session_data"
@@ -59,16 +59,20 @@ def plan_jobs(plans: Iterable[Plan]) -> list[Any]:
 
 def training_steps(plans: Iterable[Plan]) -> list[str]:
     """Names of all steps that train."""
-    outputs = [(plan.name, phase.name) for plan in plans for phase in plan.phases]
-    outputs += [(plan.name, RETRAINED) for plan in plans if plan.retrain]
-    return [dg.AssetKey(list(output)).to_python_identifier() for output in outputs]
+    return [_step(plan, output) for plan in plans for output in plan.trained_outputs]
 
 
 def judging_steps(plans: Iterable[Plan]) -> list[str]:
     """Names of all steps that judge what was trained."""
-    outputs = [(plan.name, EVALUATION) for plan in plans]
-    outputs += [(plan.name, FORWARD_VALIDATION) for plan in plans if plan.retrain]
-    return [dg.AssetKey(list(output)).to_python_identifier() for output in outputs]
+    return [
+        _step(plan, output)
+        for plan in plans
+        for output in (EVALUATION, *((FORWARD_VALIDATION,) if plan.retrain else ()))
+    ]
+
+
+def _step(plan: Plan, output: str) -> str:
+    return dg.AssetKey([plan.name, output]).to_python_identifier()
 
 
 def _of_plan(plan: Plan) -> list[Any]:

@@ -163,13 +163,7 @@ class Engine(dg.ConfigurableResource):  # type: ignore[type-arg]
             side_by_side(before, {**told, RUN_TAG: context.run_id})
             return ray.run(
                 context=context,
-                submit_job_params={
-                    "entrypoint": shlex.join(command),
-                    "entrypoint_num_cpus": 1,
-                    "entrypoint_num_gpus": self.gpus,
-                    "metadata": told,
-                    "runtime_env": {"env_vars": _variables()},
-                },
+                submit_job_params=_job(command, told, self.gpus),
                 extras=extras,
             )
         except (RuntimeError, KalshiPipelineError) as died:  # RuntimeError: of a job that failed
@@ -193,16 +187,9 @@ def side_by_side(
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     client = JobSubmissionClient(ray_address())
-    variables = {"env_vars": _variables()}
 
     def start(command: Sequence[str]) -> str:
-        return client.submit_job(
-            entrypoint=shlex.join(command),
-            entrypoint_num_cpus=1,
-            entrypoint_num_gpus=training_gpus(),
-            metadata=dict(metadata or {}),
-            runtime_env=dict(variables),
-        )
+        return str(client.submit_job(**_job(command, metadata or {}, training_gpus())))
 
     going = {start(command): (command, RESTARTS) for command in commands}
     try:
@@ -222,6 +209,17 @@ def side_by_side(
     finally:
         for job in going:
             client.stop_job(job)
+
+
+def _job(command: Sequence[str], metadata: Mapping[str, str], gpus: float) -> Any:
+    # what Ray is told of a job, each time anew: it changes what it is given
+    return {
+        "entrypoint": shlex.join(command),
+        "entrypoint_num_cpus": 1,
+        "entrypoint_num_gpus": gpus,
+        "metadata": dict(metadata),
+        "runtime_env": {"env_vars": _variables()},
+    }
 
 
 def _variables() -> dict[str, str]:

@@ -6,7 +6,7 @@ import dagster as dg
 from dagster._core.launcher import LaunchRunContext
 from dagster_ray import RayRunLauncher
 
-from kalshi_pipeline.plans import RETRAINED, load_plan, plan_names
+from kalshi_pipeline.plans import load_plan, plan_names
 
 # a run that mostly waits for a training leaves its processor to that: else trainings whose runs
 # hold all processors would wait for each other for ever
@@ -27,9 +27,7 @@ class RunsOnRay(RayRunLauncher):
 
 def trains(assets: Iterable[dg.AssetKey]) -> bool:
     """Whether one of these assets is trained."""
-    for plan, *output in (key.path for key in assets):
-        if output and plan in plan_names():
-            phases = {phase.name for phase in load_plan(plan).phases}
-            if output[0] in {*phases, RETRAINED}:
-                return True
-    return False
+    trained = {
+        (name, output) for name in plan_names() for output in load_plan(name).trained_outputs
+    }
+    return any(tuple(key.path) in trained for key in assets)

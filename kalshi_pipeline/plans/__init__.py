@@ -139,6 +139,11 @@ class Plan:
         """The seeds each phase is trained with."""
         return tuple(range(self.seed, self.seed + self.seeds))
 
+    @property
+    def trained_outputs(self) -> tuple[str, ...]:
+        """Names of what is trained: the phases, and the retraining where the plan goes on."""
+        return (*(phase.name for phase in self.phases), *((RETRAINED,) if self.retrain else ()))
+
     def validation_sessions(self, phase: Phase) -> tuple[int, ...]:
         """What a phase chooses its checkpoint on: sessions for validation it has not learned from.
 

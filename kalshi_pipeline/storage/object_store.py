@@ -91,10 +91,8 @@ class ObjectStore:
             CorruptFile: it is larger than anything that is read so.
             StorageError: the store does not answer, or refuses.
         """
-        try:
-            found = self._client.get(key)
-        except FileNotFoundError as error:
-            _raise_without_bucket(error)
+        found = _found(self._client.get, key)
+        if found is None:
             return None
         if found.meta["size"] > LARGEST_READ_BYTES:
             raise CorruptFile("an object is larger than any", value=self.address(key))
@@ -110,10 +108,8 @@ class ObjectStore:
         Raises:
             StorageError: the store does not answer, or refuses.
         """
-        try:
-            found = self._client.head(key)
-        except FileNotFoundError as error:
-            _raise_without_bucket(error)
+        found = _found(self._client.head, key)
+        if found is None:
             return None
         digest = hashlib.sha256()
         with target.open("wb") as file:
@@ -174,7 +170,11 @@ class ObjectStore:
         )  # fmt: skip
 
 
-def _raise_without_bucket(error: FileNotFoundError) -> None:
-    # a bucket that is not there is no empty warehouse
-    if "NoSuchBucket" in str(error):
-        raise error
+def _found(ask: Callable[[str], Any], key: str) -> Any:
+    # None where there is no such object; a bucket that is not there is no empty warehouse
+    try:
+        return ask(key)
+    except FileNotFoundError as error:
+        if "NoSuchBucket" in str(error):
+            raise
+        return None
